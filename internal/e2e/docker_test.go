@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// engine is a Docker engine, by the value of DOCKER_HOST ("" is the machine's).
+type engine struct {
+	t    testing.TB
+	host string
+}
+
+// machine gives the machine's engine with the lab's images in it, or skips.
+func machine(t testing.TB) *engine {
+	t.Helper()
+	if err := exec.Command("docker", "version").Run(); err != nil {
+		t.Skip("no Docker engine answers on this machine")
+	}
+	if err := webImage(); err != nil {
+		t.Fatal(err)
+	}
+	return &engine{t: t}
+}
+
+const (
+	webTag   = "rollcall/web:e2e"
+	labelled = "rollcall.e2e" // every container of ours carries it
+)
+
+// webImage makes the workload's image from the built binary, once.
+var webImage = sync.OnceValue(func() error {
+	dir, err := buildOnce()
+	if err != nil {
+		return err
+	}
+	ctx := filepath.Join(dir, "webctx")
+	if err := os.MkdirAll(ctx, 0o755); err != nil {
+		return err
+	}
+	if err := os.Link(filepath.Join(dir, "web"), filepath.Join(ctx, "web")); err != nil {
+		return err
+	}
+	text := "FROM scratch\nCOPY web /bin/web\nEXPOSE 8080\nENTRYPOINT [\"/bin/web\"]\n"
+	if err := os.WriteFile(filepath.Join(ctx, "Dockerfile"), []byte(text), 0o644); err != nil {
+		return err
+	}
+	if out, err := exec.Command("docker", "build", "-q", "-t", webTag, ctx).CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", webTag, err, out)
+	}
+	return nil
+})
+
+// docker runs the client against the engine; it has to succeed.
+func (e *engine) docker(args ...string) string {
+	e.t.Helper()
+	out, errs, code := outcome(e.t, e.env(), "docker", args...)
+	if code != 0 {
+		e.t.Fatalf("docker %v: exit %d\n%s%s", args, code, out, errs)
+	}
+	return strings.TrimSpace(out)
+}
+
+func (e *engine) env() []string {
+	if e.host == "" {
+		return nil
+	}
+	return []string{"DOCKER_HOST=" + e.host}
+}
+
+// web starts a container of the workload for a service, its port published on loopback,
+// and gives its id. It is removed with the test.
+func (e *engine) web(service string, args ...string) string {
+	e.t.Helper()
+	run := append([]string{"run", "-d", "-p", "127.0.0.1::8080", "--label", labelled + "=" + e.t.Name(),
+		"--label", "SERVICE_NAME=" + service}, args...)
+	id := e.docker(append(run, webTag)...)
+	e.t.Cleanup(func() { e.remove(id) })
+	return id
+}
+
+// remove takes containers away, quietly where they are gone.
+func (e *engine) remove(ids ...string) {
+	cmd := exec.Command("docker", append([]string{"rm", "-f"}, ids...)...)
+	cmd.Env = append(os.Environ(), e.env()...)
+	cmd.Run()
+}
+
+// published gives the host's side of a container's port: "127.0.0.1:32768".
+func (e *engine) published(id string) string {
+	e.t.Helper()
+	first, _, _ := strings.Cut(e.docker("port", id, "8080/tcp"), "\n")
+	return first
+}

@@ -1,0 +1,79 @@
+package consensus
+
+import (
+	"cmp"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// Base timings, before Config.Multiplier.
+const (
+	heartbeat = time.Second
+	election  = time.Second
+	lease     = 500 * time.Millisecond
+
+	fastElection = 150 * time.Millisecond
+	fastLease    = 100 * time.Millisecond
+
+	// commitTimeout is how long a quiet leader lets a follower wait for the news that
+	// its last entry is committed. Readers of a follower see a write that much later.
+	commitTimeout = 20 * time.Millisecond
+)
+
+// raftConfig turns our settings into Raft's.
+func raftConfig(cfg Config, log hclog.Logger) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(cfg.ID)
+	c.ProtocolVersion = raft.ProtocolVersionMax
+	c.Logger = log
+	c.NoLegacyTelemetry = true
+	c.ShutdownOnRemove = false // a removed server may be added again
+	c.CommitTimeout = commitTimeout
+	c.SnapshotThreshold = cmp.Or(cfg.SnapshotThreshold, 16384)
+	c.SnapshotInterval = cmp.Or(cfg.SnapshotInterval, 30*time.Second)
+	c.TrailingLogs = cmp.Or(cfg.TrailingLogs, 10240)
+	n := time.Duration(max(cfg.Multiplier, 1))
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = n*heartbeat, n*election, n*lease
+	if cfg.Fast {
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = fastElection, fastElection, fastLease
+		c.CommitTimeout = 5 * time.Millisecond
+	}
+	return c
+}
+
+// ioTimeout bounds a dial and an exchange between servers. A slow disk is part of an
+// exchange, so it must not be short outside tests.
+func ioTimeout(cfg Config) time.Duration {
+	if cfg.Fast {
+		return time.Second
+	}
+	return 10 * time.Second
+}
+
+// transport tells the others the address we want to be reached at, which may not be
+// the one we listen on.
+type transport struct {
+	*raft.NetworkTransport
+	addr raft.ServerAddress
+}
+
+func (t *transport) LocalAddr() raft.ServerAddress { return t.addr }
+
+var errNoAddress = errors.New("no newer address is known")
+
+// provider makes identity the id: the address in the log is only a fallback.
+type provider struct {
+	of func(id string) (string, bool)
+}
+
+func (p provider) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
+	if p.of != nil {
+		if addr, ok := p.of(string(id)); ok {
+			return raft.ServerAddress(addr), nil
+		}
+	}
+	return "", errNoAddress
+}

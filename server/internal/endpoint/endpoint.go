@@ -1,0 +1,105 @@
+// Package endpoint is every operation of the catalog, once: who may, how fresh, where.
+// Reads are Query values, writes are command values, and an Endpoint answers both. The
+// server's Local answers in place, forwarding to the leader what only the leader may
+// answer; rpc.Remote is the same interface over the wire, for client agents. The one
+// function that blocks on an index is here.
+package endpoint
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/command"
+)
+
+// Endpoint answers reads and carries out writes. Both methods may be called
+// concurrently, honour ctx, and return *api.Error for what a client should read.
+type Endpoint interface {
+	// Read answers q, blocking while q.MinIndex asks for it. What is missing is an
+	// Answer with Found false (its Meta still counts), not an error.
+	Read(ctx context.Context, q *Query) (*Answer, error)
+	// Write commits w. An error means that the caller cannot know whether it was
+	// applied, unless it is an *api.Error of kind Invalid or Forbidden: then it was not.
+	Write(ctx context.Context, w *Write) (*command.Result, error)
+}
+
+// Kind names a read.
+type Kind string
+
+// The kinds of read. Beside each: what Name means, and the type of the answer.
+const (
+	Datacenters   Kind = "catalog.datacenters"   // - , []string
+	Nodes         Kind = "catalog.nodes"         // - , []*api.Node
+	Services      Kind = "catalog.services"      // - , map[string][]string: name to tags
+	ServiceNodes  Kind = "catalog.service"       // service, []*api.ServiceNode
+	NodeServices  Kind = "catalog.node"          // node, *api.NodeServices, nil if unknown
+	NodeList      Kind = "catalog.node-services" // node, *NodeServiceList, nil if unknown
+	HealthNode    Kind = "health.node"           // node, []*api.Check
+	HealthChecks  Kind = "health.checks"         // service, []*api.Check
+	HealthState   Kind = "health.state"          // state or any, []*api.Check
+	HealthService Kind = "health.service"        // service, []*api.Instance
+	KVGet         Kind = "kv.get"                // key, []*api.KVPair of one; Found false if missing
+	KVList        Kind = "kv.list"               // prefix, []*api.KVPair; Found false if none
+	KVKeys        Kind = "kv.keys"               // prefix, []string; Found false if none
+	Leader        Kind = "status.leader"         // - , string "ip:8300", "" without a leader
+	Peers         Kind = "status.peers"          // - , []string
+	Raft          Kind = "operator.raft"         // - , *api.RaftConfiguration
+)
+
+// Query is one read. Two queries that differ only in QueryOptions ask the same.
+type Query struct {
+	Kind      Kind
+	Name      string
+	Tags      []string          `codec:",omitempty"` // all must be there; match in any case
+	Passing   bool              `codec:",omitempty"` // only instances whose checks all pass
+	NodeMeta  map[string]string `codec:",omitempty"`
+	Near      string            `codec:",omitempty"`
+	Filter    string            `codec:",omitempty"` // a bexpr expression
+	Separator string            `codec:",omitempty"` // KVKeys: fold deeper keys here
+	api.QueryOptions
+}
+
+// NodeServiceList is a node with its services in a list.
+type NodeServiceList struct {
+	Node     *api.Node
+	Services []*api.Service
+}
+
+// Write is one write with what decides whether and where it is carried out.
+type Write struct {
+	Datacenter string
+	Token      string
+	Command    command.Command
+}
+
+// Answer is what a read found. Value is the typed answer where it was read in place,
+// nil where it came over the wire; Body is its JSON, always there once JSON was called.
+// Both are shared by everyone who asked the same: never change them.
+type Answer struct {
+	Meta  api.QueryMeta
+	Found bool
+	Value any
+	Body  []byte
+}
+
+// JSON gives the answer's encoded body.
+func (a *Answer) JSON() ([]byte, error) {
+	if a.Body != nil {
+		return a.Body, nil
+	}
+	return json.Marshal(a.Value)
+}
+
+// Into gives the answer's value as T, decoding the body where it came over the wire.
+func Into[T any](a *Answer) (T, error) {
+	if v, ok := a.Value.(T); ok {
+		return v, nil
+	}
+	var v T
+	if len(a.Body) == 0 {
+		return v, nil
+	}
+	err := json.Unmarshal(a.Body, &v)
+	return v, err
+}
