@@ -91,7 +91,7 @@ type Raft struct {
 
 // Open opens the stores and joins the cluster they know of, if any. Until Run is
 // called it follows and votes, but takes no writes. It takes over streams, also where
-// it returns an error.
+// it returns an error; their Close must end the dials under way, for Raft waits for them.
 func Open(cfg Config, fsm raft.FSM, streams raft.StreamLayer) (*Raft, error) {
 	if cfg.Addr == "" {
 		cfg.Addr = streams.Addr().String()

@@ -101,12 +101,24 @@ func (s image) Persist(sink raft.SnapshotSink) error {
 type layer struct {
 	net.Listener
 	dial func(context.Context, string) (net.Conn, error)
+	open context.Context // ends with Close, and with it the dials under way
+	end  context.CancelFunc
+}
+
+func newLayer(l net.Listener, dial func(context.Context, string) (net.Conn, error)) layer {
+	open, end := context.WithCancel(context.Background())
+	return layer{l, dial, open, end}
 }
 
 func (l layer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(l.open, timeout)
 	defer cancel()
 	return l.dial(ctx, string(addr))
+}
+
+func (l layer) Close() error {
+	l.end()
+	return l.Listener.Close()
 }
 
 // server is one running server.
@@ -141,7 +153,7 @@ func tryOpen(t *testing.T, n *servertest.Net, id string, change func(*consensus.
 		change(&cfg)
 	}
 	s := &server{id: id, fsm: &registers{}}
-	if s.Raft, err = consensus.Open(cfg, s.fsm, layer{ln, n.Dialer(id)}); err != nil {
+	if s.Raft, err = consensus.Open(cfg, s.fsm, newLayer(ln, n.Dialer(id))); err != nil {
 		return nil, err
 	}
 	done := make(chan error, 1)
@@ -409,7 +421,7 @@ func TestAddRemoveAndMove(t *testing.T) {
 		fsm := &registers{}
 		c, err := consensus.Open(consensus.Config{
 			ID: "c", EntryPrefix: []byte("v1\n"), Log: slog.New(slog.DiscardHandler),
-		}, fsm, layer{ln, n.Dialer("c2")})
+		}, fsm, newLayer(ln, n.Dialer("c2")))
 		if err != nil {
 			t.Fatal(err)
 		}
