@@ -10,6 +10,7 @@
 #   hosts.sh start NAME     starts dockerd again on the same data
 #   hosts.sh load NAME IMG  copies an image from the machine's engine
 #   hosts.sh down NAME      stops it, its containers, and removes all
+#   hosts.sh lan            makes the LAN bridge, with this machine at $NET.1
 #   hosts.sh lan-down       removes the LAN bridge
 set -euo pipefail
 BASE=${LAB_BASE:-/tmp/lab-hosts}
@@ -84,6 +85,7 @@ stop) stop "$2" ;;
 start) start "$2" ;;
 load) docker save "$3" | DOCKER_HOST=unix://$BASE/$2/docker.sock docker load -q ;;
 down) down "$2" ;;
+lan) lan ;;
 lan-down) ip link del "$BR"; iptables -D FORWARD -i "$BR" -o "$BR" -j ACCEPT ;;
-*) sed -n 2,15p "$0"; exit 2 ;;
+*) sed -n 2,16p "$0"; exit 2 ;;
 esac

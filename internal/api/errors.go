@@ -72,3 +72,12 @@ var (
 	// ErrPermissionDenied: the token lacks the right.
 	ErrPermissionDenied = &Error{Forbidden, "Permission denied"}
 )
+
+// AsError gives err as an *Error: the one in its chain, or an Internal one with its text.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Kind: Internal, Text: err.Error()}
+}

@@ -14,6 +14,7 @@ import (
 type engine struct {
 	t    testing.TB
 	host string
+	ip   string // of the host, "" for the machine's loopback
 }
 
 // machine gives the machine's engine with the lab's images in it, or skips.
@@ -29,11 +30,12 @@ func machine(t testing.TB) *engine {
 }
 
 const (
-	webTag   = "rollcall/web:e2e"
-	labelled = "rollcall.e2e" // every container of ours carries it
+	webTag     = "rollcall/web:e2e"
+	checkedTag = "rollcall/web:e2e-checked" // with a HEALTHCHECK
+	labelled   = "rollcall.e2e"             // every container of ours carries it
 )
 
-// webImage makes the workload's image from the built binary, once.
+// webImage makes the workload's images from the built binary, once.
 var webImage = sync.OnceValue(func() error {
 	dir, err := buildOnce()
 	if err != nil {
@@ -46,12 +48,17 @@ var webImage = sync.OnceValue(func() error {
 	if err := os.Link(filepath.Join(dir, "web"), filepath.Join(ctx, "web")); err != nil {
 		return err
 	}
-	text := "FROM scratch\nCOPY web /bin/web\nEXPOSE 8080\nENTRYPOINT [\"/bin/web\"]\n"
-	if err := os.WriteFile(filepath.Join(ctx, "Dockerfile"), []byte(text), 0o644); err != nil {
-		return err
-	}
-	if out, err := exec.Command("docker", "build", "-q", "-t", webTag, ctx).CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", webTag, err, out)
+	plain := "FROM scratch\nCOPY web /bin/web\nEXPOSE 8080\nENTRYPOINT [\"/bin/web\"]\n"
+	for tag, text := range map[string]string{
+		webTag:     plain,
+		checkedTag: plain + "HEALTHCHECK --interval=200ms --timeout=2s --retries=1 CMD [\"/bin/web\", \"-probe\"]\n",
+	} {
+		if err := os.WriteFile(filepath.Join(ctx, "Dockerfile"), []byte(text), 0o644); err != nil {
+			return err
+		}
+		if out, err := exec.Command("docker", "build", "-q", "-t", tag, ctx).CombinedOutput(); err != nil {
+			return fmt.Errorf("build %s: %w\n%s", tag, err, out)
+		}
 	}
 	return nil
 })
@@ -77,9 +84,19 @@ func (e *engine) env() []string {
 // and gives its id. It is removed with the test.
 func (e *engine) web(service string, args ...string) string {
 	e.t.Helper()
-	run := append([]string{"run", "-d", "-p", "127.0.0.1::8080", "--label", labelled + "=" + e.t.Name(),
+	return e.run(webTag, service, args...)
+}
+
+// run does so with an image.
+func (e *engine) run(image, service string, args ...string) string {
+	e.t.Helper()
+	publish := "127.0.0.1::8080"
+	if e.ip != "" {
+		publish = "8080"
+	}
+	run := append([]string{"run", "-d", "-p", publish, "--label", labelled + "=" + e.t.Name(),
 		"--label", "SERVICE_NAME=" + service}, args...)
-	id := e.docker(append(run, webTag)...)
+	id := e.docker(append(run, image)...)
 	e.t.Cleanup(func() { e.remove(id) })
 	return id
 }
@@ -95,5 +112,8 @@ func (e *engine) remove(ids ...string) {
 func (e *engine) published(id string) string {
 	e.t.Helper()
 	first, _, _ := strings.Cut(e.docker("port", id, "8080/tcp"), "\n")
+	if e.ip != "" {
+		return e.ip + first[strings.LastIndex(first, ":"):]
+	}
 	return first
 }

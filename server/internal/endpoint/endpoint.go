@@ -8,6 +8,7 @@ package endpoint
 import (
 	"context"
 	"encoding/json"
+	"sync"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/command"
@@ -74,21 +75,39 @@ type Write struct {
 }
 
 // Answer is what a read found. Value is the typed answer where it was read in place,
-// nil where it came over the wire; Body is its JSON, always there once JSON was called.
-// Both are shared by everyone who asked the same: never change them.
+// nil where it came over the wire. What an answer refers to is shared by everyone who
+// asked the same: never change it.
 type Answer struct {
 	Meta  api.QueryMeta
 	Found bool
 	Value any
-	Body  []byte
+	body  *body
+}
+
+// body is an encoded answer, made once by whoever first asks and shared by all.
+type body struct {
+	once   sync.Once
+	encode func() ([]byte, error) // nil where bytes are there from the start
+	bytes  []byte
+	err    error
+}
+
+// Encoded makes an Answer from a body that came over the wire.
+func Encoded(meta api.QueryMeta, found bool, bytes []byte) *Answer {
+	return &Answer{Meta: meta, Found: found, body: &body{bytes: bytes}}
 }
 
 // JSON gives the answer's encoded body.
 func (a *Answer) JSON() ([]byte, error) {
-	if a.Body != nil {
-		return a.Body, nil
+	if a.body == nil {
+		return json.Marshal(a.Value)
 	}
-	return json.Marshal(a.Value)
+	a.body.once.Do(func() {
+		if a.body.encode != nil {
+			a.body.bytes, a.body.err = a.body.encode()
+		}
+	})
+	return a.body.bytes, a.body.err
 }
 
 // Into gives the answer's value as T, decoding the body where it came over the wire.
@@ -97,9 +116,13 @@ func Into[T any](a *Answer) (T, error) {
 		return v, nil
 	}
 	var v T
-	if len(a.Body) == 0 {
+	if a.Value != nil || !a.Found && a.body == nil {
 		return v, nil
 	}
-	err := json.Unmarshal(a.Body, &v)
+	b, err := a.JSON()
+	if err != nil || len(b) == 0 {
+		return v, err
+	}
+	err = json.Unmarshal(b, &v)
 	return v, err
 }

@@ -1,0 +1,119 @@
+package endpoint
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rollcall/rollcall/server/internal/store"
+)
+
+// cached bounds how many distinct queries are remembered.
+const cached = 4096
+
+// cache evaluates each distinct query once a state, whoever and however many ask. What
+// it gives away is shared, and so is the encoded body inside.
+type cache struct {
+	mu      sync.Mutex
+	entries map[string]*entry // guarded by mu
+}
+
+// entry is one query's latest answer. The first to ask of a new state evaluates, the
+// others wait for it.
+type entry struct {
+	mu     sync.Mutex
+	state  *store.State // of the answer; guarded by mu
+	mark   store.Mark   // guarded by mu
+	answer *Answer      // guarded by mu
+}
+
+func newCache() *cache { return &cache{entries: map[string]*entry{}} }
+
+// evaluate answers q from st. Single keys are looked up each time: they are as many as
+// there are keys, and their rows carry their JSON.
+func (c *cache) evaluate(q *Query, st *store.State) (*Answer, error) {
+	if q.Kind == KVGet {
+		a, _, err := evaluate(q, st)
+		return a, err
+	}
+	e := c.entry(identity(q))
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.answer != nil && e.state == st {
+		return e.answer, nil
+	}
+	if m, ok := currentMark(q, st); ok && e.answer != nil && m == e.mark {
+		e.state = st
+		return e.answer, nil
+	}
+	a, m, err := evaluate(q, st)
+	if err != nil {
+		return nil, err
+	}
+	if e.answer != nil && m == e.mark {
+		e.state = st
+		return e.answer, nil
+	}
+	e.state, e.mark, e.answer = st, m, a
+	return a, nil
+}
+
+func (c *cache) entry(id string) *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[id]
+	if e == nil {
+		if len(c.entries) >= cached { // an arbitrary one goes: whoever needs it makes it again
+			for old := range c.entries {
+				delete(c.entries, old)
+				break
+			}
+		}
+		e = &entry{}
+		c.entries[id] = e
+	}
+	return e
+}
+
+// identity is equal for queries that ask the same, whatever their options.
+func identity(q *Query) string {
+	var b strings.Builder
+	b.WriteString(string(q.Kind))
+	b.WriteByte(0)
+	b.WriteString(strings.ToLower(q.Name))
+	if q.Kind == KVList || q.Kind == KVKeys { // keys have a case
+		b.WriteByte(0)
+		b.WriteString(q.Name)
+	}
+	if q.Passing {
+		b.WriteString("\x00passing")
+	}
+	for _, t := range q.Tags {
+		fmt.Fprintf(&b, "\x00t%q", t)
+	}
+	for _, k := range slices.Sorted(maps.Keys(q.NodeMeta)) {
+		fmt.Fprintf(&b, "\x00m%q=%q", k, q.NodeMeta[k])
+	}
+	if q.Filter != "" || q.Separator != "" || q.Near != "" {
+		fmt.Fprintf(&b, "\x00f%q\x00s%q\x00n%q", q.Filter, q.Separator, q.Near)
+	}
+	return b.String()
+}
+
+// currentMark gives the mark that q's answer would have now, without evaluating it,
+// where that is cheap.
+func currentMark(q *Query, st *store.State) (store.Mark, bool) {
+	switch q.Kind {
+	case Nodes:
+		return st.NodesMark(), true
+	case ServiceNodes, HealthService, HealthChecks:
+		if len(q.NodeMeta) == 0 { // checks by meta of nodes read more than their own rows
+			return st.ServiceMark(q.Name), true
+		}
+	case NodeServices, NodeList, HealthNode:
+		return st.NodeMark(q.Name), true
+	}
+	return store.Mark{}, false
+}
