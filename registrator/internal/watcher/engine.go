@@ -250,12 +250,7 @@ func (w *Watcher) miss(r *row, now time.Time) {
 	}
 }
 
-// missed decides that an event was lost, and renews the stream: it may have frozen.
-func (w *Watcher) missed(_ context.Context, r *row) {
-	r.doubtAt = time.Time{}
-	w.drifted(r)
-}
-
+// drifted counts a lost event, and renews the stream: it may have frozen.
 func (w *Watcher) drifted(r *row) {
 	w.m.drift.Inc()
 	w.log.Warn("a change was found that no event told of; the event stream is renewed", "container", docker.Short(r.id))

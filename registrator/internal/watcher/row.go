@@ -2,7 +2,6 @@ package watcher
 
 import (
 	"fmt"
-	"math/bits"
 	"syscall"
 	"time"
 
@@ -108,7 +107,7 @@ func (r *row) phase(cfg Config, now time.Time) (p Phase, why string, until time.
 func (r *row) stopping() bool { return r.stop.set && r.stop.run.Equal(r.c.StartedAt) }
 
 // failed tells whether a process that ended so ended badly: neither 0 nor by a signal.
-func failed(code int) bool { return code != 0 && bits.Len(uint(code)) != 8 }
+func failed(code int) bool { return code != 0 && code&128 == 0 }
 
 // binding tells whether the engine has yet to say where a port is published.
 func binding(c *docker.Container) bool {

@@ -196,7 +196,8 @@ func (w *Watcher) tick(ctx context.Context) time.Duration {
 			due(r.phaseUntil)
 		}
 		if due(r.doubtAt) {
-			w.missed(ctx, r)
+			r.doubtAt = time.Time{}
+			w.drifted(r)
 		}
 		if !w.connected {
 			continue
@@ -207,6 +208,9 @@ func (w *Watcher) tick(ctx context.Context) time.Duration {
 		if r.dirty && !r.flying && w.flying < inFlight {
 			w.inspect(ctx, r)
 		}
+	}
+	if !w.dialAt.IsZero() && w.dialAt.Before(next) { // a drift set it just now
+		next = w.dialAt
 	}
 	return next.Sub(now)
 }

@@ -1,0 +1,262 @@
+package reconcile
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/rollcall/rollcall/registrator/internal/mapping"
+	"github.com/rollcall/rollcall/registrator/internal/watcher"
+)
+
+// entry is one service id: what shall be, what is, and the write under way between them.
+// At most one write of an id is under way, and the next is computed when it has ended:
+// so the latest wins, and no write overtakes another.
+type entry struct {
+	id   string
+	want *mapping.Service // nil: it shall not be registered
+	item *watcher.Item    // the container behind want
+	out  string           // why it shall take no traffic; empty: it does
+	have *Registered      // nil: the agent does not have it
+
+	queued    bool
+	flying    bool
+	leaving   bool   // the registrator ends
+	touched   uint64 // Reconciler.seq of the latest write; older readings do not count
+	failures  int
+	retryAt   time.Time
+	err       string // of the latest write, until one succeeds
+	refreshAt time.Time
+	seen      time.Time // Item.Event that was measured already
+
+	written  bool   // we have written it at least once
+	wrote    string // fingerprint that we wrote last; "" when we removed it
+	wroteAt  time.Time
+	token    string // for writes; the one of the latest want
+	fights   []time.Time
+	conflict string // why we leave it alone
+	orphan   int    // readings in a row in which it was a left-over (Cleanup)
+}
+
+// op is one write: its name for logs and metrics, what to do, and what is then known.
+type op struct {
+	name string
+	do   func(ctx context.Context) error
+	then func()
+}
+
+// ours begins the reason of a maintenance that we asked for.
+const ours = "registrator: "
+
+// next is the write that brings an entry one step closer, nil when nothing differs. It
+// decides on what is in the entry alone.
+func (r *Reconciler) next(e *entry, now time.Time) *op {
+	w, h := e.want, e.have
+	mine := h != nil && h.Owner == r.cfg.Mapping.Owner
+	switch {
+	case e.leaving:
+		return r.leave(e, mine)
+	case e.conflict != "":
+		return nil
+	case w == nil && h == nil:
+		return nil
+	case w == nil:
+		if (!mine || r.keep[h.Container]) && e.orphan < 2 {
+			return nil
+		}
+		return r.deregister(e)
+	case h == nil:
+		if e.out != "" {
+			return nil // it would take traffic for a moment
+		}
+		return r.register(e)
+	case !mine && (h.Owner == "" && r.cfg.Adopt == AdoptNone || h.Owner != "" && r.cfg.Adopt != AdoptAll):
+		return nil // told as a conflict when the entry is shown
+	case !mine || h.Hash != w.Hash || r.lacksCheck(e):
+		return r.register(e)
+	case e.out != "" && !h.Maintenance:
+		return r.maintain(e, ours+e.out)
+	case e.out == "" && h.Maintenance && strings.HasPrefix(h.Reason, ours):
+		return r.maintain(e, "")
+	}
+	if id := r.surplus(e); id != "" {
+		return r.drop(e, id)
+	}
+	return r.health(e, now)
+}
+
+func (r *Reconciler) register(e *entry) *op {
+	w := e.want
+	return &op{"register", func(ctx context.Context) error { return r.cat.Register(ctx, w) }, func() {
+		now := Registered{Owner: r.cfg.Mapping.Owner, Container: w.Meta[mapping.MetaContainer], Hash: w.Hash,
+			Address: w.Address, Port: w.Port, Checks: map[string]Check{}}
+		if h := e.have; h != nil { // a check that was there keeps its state
+			now.Maintenance, now.Reason = h.Maintenance, h.Reason
+			for id, c := range h.Checks {
+				now.Checks[id] = c
+			}
+		}
+		for _, c := range w.Checks {
+			if _, ok := now.Checks[c.CheckID]; !ok {
+				now.Checks[c.CheckID] = Check{Status: c.Status}
+			}
+		}
+		fresh := e.have == nil
+		e.have, e.written, e.wrote, e.wroteAt = &now, true, w.Hash, time.Now()
+		e.refreshAt = time.Time{}
+		r.m.took(e)
+		attrs := []any{"service", w.Name, "id", e.id, "address", w.Address, "port", w.Port}
+		if e.item != nil {
+			attrs = append(attrs, "container", e.item.Short())
+			if fresh && !e.item.Event.IsZero() {
+				attrs = append(attrs, "after", time.Since(e.item.Event).Round(10*time.Microsecond).String())
+			}
+		}
+		r.log.Info("registered", attrs...)
+	}}
+}
+
+func (r *Reconciler) deregister(e *entry) *op {
+	token, container := e.token, e.have.Container
+	return &op{"deregister", func(ctx context.Context) error { return r.cat.Deregister(ctx, e.id, token) }, func() {
+		e.have, e.written, e.wrote, e.wroteAt = nil, true, "", time.Now()
+		e.refreshAt, e.orphan = time.Time{}, 0
+		r.log.Info("deregistered", "id", e.id, "container", container, "reason", r.why(container))
+	}}
+}
+
+func (r *Reconciler) maintain(e *entry, reason string) *op {
+	token := e.token
+	return &op{"maintain", func(ctx context.Context) error { return r.cat.Maintain(ctx, e.id, reason, token) }, func() {
+		e.have.Maintenance, e.have.Reason = reason != "", reason
+		r.log.Info("maintenance", "id", e.id, "on", reason != "", "reason", reason)
+	}}
+}
+
+func (r *Reconciler) drop(e *entry, check string) *op {
+	token := e.token
+	return &op{"drop check", func(ctx context.Context) error { return r.cat.DropCheck(ctx, check, token) }, func() {
+		delete(e.have.Checks, check)
+		r.log.Info("check removed", "id", e.id, "check", check)
+	}}
+}
+
+// health brings the check of the HEALTHCHECK up to date, or refreshes it in time.
+func (r *Reconciler) health(e *entry, now time.Time) *op {
+	h := e.want.Health
+	if h == nil {
+		e.refreshAt = time.Time{}
+		return nil
+	}
+	every := r.cfg.Mapping.HealthTTL / 3
+	if e.refreshAt.IsZero() { // the last refresh may be one period ago, not more
+		e.refreshAt = now.Add(every/2 + rand.N(every/2+1))
+	}
+	is := e.have.Checks[h.CheckID]
+	differs := is.Status != h.Status || (is.Output == "" && strings.Contains(h.Output, ": "))
+	if !differs && now.Before(e.refreshAt) {
+		return nil
+	}
+	token := e.token
+	name := "check"
+	if !differs {
+		name = "refresh"
+	}
+	return &op{name, func(ctx context.Context) error { return r.cat.SetCheck(ctx, h.CheckID, h.Status, h.Output, token) }, func() {
+		e.have.Checks[h.CheckID] = Check{Status: h.Status, Output: h.Output}
+		e.refreshAt = time.Now().Add(every - every/10 + rand.N(every/10+1))
+		r.m.took(e)
+		if differs {
+			r.log.Info("health", "id", e.id, "status", h.Status, "was", is.Status)
+		}
+	}}
+}
+
+// lacksCheck tells whether a check that the service shall have is missing.
+func (r *Reconciler) lacksCheck(e *entry) bool {
+	for _, c := range e.want.Checks {
+		if _, ok := e.have.Checks[c.CheckID]; !ok {
+			return true
+		}
+	}
+	return false
+}
+
+// surplus finds a check of ours that the service shall not have any more. Checks that
+// others attached to the service have other ids and stay.
+func (r *Reconciler) surplus(e *entry) string {
+	for id := range e.have.Checks {
+		rest, isOurs := strings.CutPrefix(id, "service:"+e.id)
+		if !(isOurs && (rest == "" || rest[0] == ':')) && id != "docker:"+e.id {
+			continue
+		}
+		wanted := false
+		for _, c := range e.want.Checks {
+			wanted = wanted || c.CheckID == id
+		}
+		if !wanted {
+			return id
+		}
+	}
+	return ""
+}
+
+// leave is what OnShutdown asks for.
+func (r *Reconciler) leave(e *entry, mine bool) *op {
+	switch {
+	case !mine:
+	case r.cfg.OnShutdown == ShutdownDeregister:
+		return r.deregister(e)
+	case r.cfg.OnShutdown == ShutdownMaintenance && !e.have.Maintenance:
+		return r.maintain(e, ours+"the registrator was stopped")
+	}
+	return nil
+}
+
+// start begins a write.
+func (r *Reconciler) start(ctx context.Context, e *entry, o *op) {
+	e.flying = true
+	r.flying++
+	r.seq++
+	e.touched = r.seq
+	r.wg.Go(func() {
+		within, cancel := context.WithTimeout(ctx, opTimeout)
+		err := o.do(within)
+		cancel()
+		r.later(ctx, func() { r.done(e, o, err) })
+	})
+}
+
+// done takes in how a write ended.
+func (r *Reconciler) done(e *entry, o *op, err error) {
+	e.flying = false
+	r.flying--
+	r.seq++
+	e.touched = r.seq
+	r.m.writes(o.name, err)
+	now := time.Now()
+	if err == nil {
+		o.then()
+		if e.err != "" {
+			r.log.Info("write succeeded after failures", "id", e.id, "op", o.name, "failures", e.failures)
+		}
+		e.failures, e.err, e.retryAt = 0, "", time.Time{}
+		r.enqueue(e)
+		return
+	}
+	e.failures++
+	pause := min(retryMin<<min(e.failures-1, 10), retryMax)
+	e.retryAt = now.Add(pause/2 + rand.N(pause/2))
+	if e.err != err.Error() {
+		e.err = err.Error()
+		r.log.Warn("write failed; it is tried again", "id", e.id, "op", o.name, "err", err)
+	}
+	if !r.cat.IsAnswer(err) {
+		r.away(err)
+		return
+	}
+	if o.name != "register" { // the agent may not have what we thought it has
+		r.readSoon(now)
+	}
+}

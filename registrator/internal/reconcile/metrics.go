@@ -1,0 +1,92 @@
+package reconcile
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/rollcall/rollcall/registrator/internal/watcher"
+)
+
+type metrics struct {
+	containers *prometheus.GaugeVec
+	services   *prometheus.GaugeVec
+	written    *prometheus.CounterVec
+	latency    prometheus.Histogram
+	conflicts  prometheus.Counter
+	connected  atomic.Bool
+	seen       time.Time // owner's; gauges are renewed at most once a second
+}
+
+func newMetrics(reg prometheus.Registerer, _ *Reconciler) *metrics {
+	m := &metrics{
+		containers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "registrator_containers", Help: "Containers, by phase."}, []string{"phase"}),
+		services: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "registrator_services", Help: "Services of ours, by status."}, []string{"status"}),
+		written: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "registrator_writes_total", Help: "Writes to the catalog, by kind and result."}, []string{"op", "result"}),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "registrator_event_to_catalog_seconds", Help: "From the engine's event to the answered write.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 5, 30}}),
+		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "registrator_conflicts_total", Help: "Entries left alone because something else writes them."}),
+	}
+	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "registrator_catalog_connected", Help: "1 while the catalog answers."}, func() float64 {
+		if m.connected.Load() {
+			return 1
+		}
+		return 0
+	})
+	reg.MustRegister(m.containers, m.services, m.written, m.latency, m.conflicts, up)
+	return m
+}
+
+func (m *metrics) writes(op string, err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	m.written.WithLabelValues(op, result).Inc()
+}
+
+// took measures the way from an event to the write that it led to, once an event.
+func (m *metrics) took(e *entry) {
+	if e.item == nil || e.item.Event.IsZero() || e.item.Event.Equal(e.seen) {
+		return
+	}
+	e.seen = e.item.Event
+	m.latency.Observe(time.Since(e.seen).Seconds())
+}
+
+// see renews the gauges.
+func (m *metrics) see(r *Reconciler) {
+	m.connected.Store(r.connected)
+	now := time.Now()
+	if now.Sub(m.seen) < time.Second {
+		return
+	}
+	m.seen = now
+	for _, p := range []watcher.Phase{watcher.Running, watcher.Draining, watcher.Held, watcher.Exited, watcher.Unknown} {
+		n := 0
+		for _, i := range r.set {
+			if i.Phase == p {
+				n++
+			}
+		}
+		m.containers.WithLabelValues(string(p)).Set(float64(n))
+	}
+	count := map[string]int{"registered": 0, "pending": 0, "failing": 0, "conflict": 0}
+	for _, e := range r.entries {
+		if e.want == nil {
+			continue
+		}
+		s, _ := r.status(e, e.item)
+		count[s]++
+	}
+	for s, n := range count {
+		m.services.WithLabelValues(s).Set(float64(n))
+	}
+}
