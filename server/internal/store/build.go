@@ -85,6 +85,7 @@ func (b *Builder) Add(r *Record) error {
 		st.index, st.tables = r.Head.Index, r.Head.Tables
 	case r.Node != nil:
 		n := &Node{Node: *r.Node, key: strings.ToLower(r.Node.Node)}
+		n.TaggedAddresses, n.Meta = orNone(n.TaggedAddresses), orNone(n.Meta)
 		st.nodes.Set(n)
 		if n.ID != "" {
 			st.nodeIDs.Set(n)
@@ -92,9 +93,7 @@ func (b *Builder) Add(r *Record) error {
 	case r.Service != nil:
 		v := r.Service.Service
 		s := &Service{Service: v, Node: r.Service.Node, node: strings.ToLower(r.Service.Node), name: strings.ToLower(v.Service)}
-		if s.Tags == nil {
-			s.Tags = []string{}
-		}
+		s.Tags, s.Meta = orEmpty(s.Tags), orNone(s.Meta)
 		if _, ok := st.nodes.Get(&Node{key: s.node}); !ok {
 			return api.Errorf(api.Invalid, "service %q is on node %q, which is not in the snapshot", v.ID, s.Node)
 		}
@@ -107,9 +106,7 @@ func (b *Builder) Add(r *Record) error {
 		st.names.Set(&next)
 	case r.Check != nil:
 		c := &Check{Check: *r.Check, node: strings.ToLower(r.Check.Node), name: strings.ToLower(r.Check.ServiceName)}
-		if c.ServiceTags == nil {
-			c.ServiceTags = []string{}
-		}
+		c.ServiceTags = orEmpty(c.ServiceTags)
 		if _, ok := st.nodes.Get(&Node{key: c.node}); !ok {
 			return api.Errorf(api.Invalid, "check %q is on node %q, which is not in the snapshot", c.CheckID, c.Check.Node)
 		}

@@ -105,6 +105,24 @@ type tombstone struct {
 	index uint64
 }
 
+// What is empty is printed as an empty list or object, never as null. The empty map is
+// shared: rows are not changed.
+var none = map[string]string{}
+
+func orNone(m map[string]string) map[string]string {
+	if len(m) == 0 {
+		return none
+	}
+	return m
+}
+
+func orEmpty(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
 func compare2(a1, b1, a2, b2 string) int {
 	if c := strings.Compare(a1, b1); c != 0 {
 		return c

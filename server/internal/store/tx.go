@@ -102,7 +102,7 @@ func (t *Tx) checkable(r *api.Registration, node string, c *api.Check) error {
 func (t *Tx) putNode(r *api.Registration, cur *Node, key string) *Node {
 	n := &Node{key: key, Node: api.Node{
 		ID: r.ID, Node: r.Node, Address: r.Address, Datacenter: r.Datacenter,
-		TaggedAddresses: r.TaggedAddresses, Meta: r.NodeMeta, CreateIndex: t.index, ModifyIndex: t.index,
+		TaggedAddresses: orNone(r.TaggedAddresses), Meta: orNone(r.NodeMeta), CreateIndex: t.index, ModifyIndex: t.index,
 	}}
 	if cur != nil {
 		n.CreateIndex = cur.CreateIndex
@@ -178,9 +178,7 @@ func (t *Tx) bears(c *Check) []string {
 func (t *Tx) putService(n *Node, def *api.Service) {
 	s := &Service{Service: *def, Node: n.Node.Node, node: n.key, name: strings.ToLower(def.Service)}
 	s.CreateIndex, s.ModifyIndex = t.index, t.index
-	if s.Tags == nil {
-		s.Tags = []string{}
-	}
+	s.Tags, s.Meta = orEmpty(s.Tags), orNone(s.Meta)
 	cur, exists := t.st.services.Get(s)
 	if exists {
 		s.CreateIndex = cur.CreateIndex
