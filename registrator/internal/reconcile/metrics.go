@@ -78,7 +78,7 @@ func (m *metrics) see(r *Reconciler) {
 		}
 		m.containers.WithLabelValues(string(p)).Set(float64(n))
 	}
-	count := map[string]int{"registered": 0, "pending": 0, "failing": 0, "conflict": 0}
+	count := map[string]int{"registered": 0, "pending": 0, "failing": 0, "conflict": 0, "maintenance": 0}
 	for _, e := range r.entries {
 		if e.want == nil {
 			continue

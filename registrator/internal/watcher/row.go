@@ -44,7 +44,7 @@ type mark struct {
 // judge looks whether signals that came concern the life that c describes.
 func (r *row) judge(now time.Time) {
 	for sig, at := range r.kills {
-		if r.c == nil || !at.After(r.c.StartedAt) || (r.stop.set && r.stop.run.Equal(r.c.StartedAt)) {
+		if r.c == nil || at.Before(r.c.StartedAt) || (r.stop.set && r.stop.run.Equal(r.c.StartedAt)) {
 			continue
 		}
 		if sig == r.c.StopSignal || sig == int(syscall.SIGKILL) {
@@ -54,11 +54,15 @@ func (r *row) judge(now time.Time) {
 }
 
 // started notes a new life and holds a container back that has had many lately: the
-// third start within a minute for a second, then twice as long each time.
+// third start within a minute for a second, then twice as long each time. A life that was
+// told to end counts for nothing: that was no crash.
 func (r *row) started(now time.Time) {
 	at := r.c.StartedAt
 	if !r.c.Running() || (len(r.starts) > 0 && r.starts[len(r.starts)-1].Equal(at)) {
 		return
+	}
+	if n := len(r.starts); n > 0 && r.stop.set && r.stop.run.Equal(r.starts[n-1]) {
+		r.starts = r.starts[:0]
 	}
 	keep := r.starts[:0]
 	for _, s := range r.starts {
