@@ -105,6 +105,9 @@ func (r *Reconciler) register(e *entry) *op {
 		fresh := e.have == nil
 		e.have, e.written, e.wrote, e.wroteAt = &now, true, w.Hash, time.Now()
 		e.refreshAt = time.Time{}
+		if w.Health != nil {
+			e.refreshAt = time.Now().Add(r.refreshEvery())
+		}
 		r.m.took(e)
 		attrs := []any{"service", w.Name, "id", e.id, "address", w.Address, "port", w.Port}
 		if e.item != nil {
@@ -149,12 +152,12 @@ func (r *Reconciler) health(e *entry, now time.Time) *op {
 		e.refreshAt = time.Time{}
 		return nil
 	}
-	every := r.cfg.Mapping.HealthTTL / 3
+	every := r.refreshEvery()
 	if e.refreshAt.IsZero() { // the last refresh may be one period ago, not more
 		e.refreshAt = now.Add(every/2 + rand.N(every/2+1))
 	}
 	is := e.have.Checks[h.CheckID]
-	differs := is.Status != h.Status || (is.Output == "" && strings.Contains(h.Output, ": "))
+	differs := is.Status != h.Status || (is.Output == "" && strings.HasPrefix(h.Output, "unhealthy"))
 	if !differs && now.Before(e.refreshAt) {
 		return nil
 	}
@@ -165,12 +168,19 @@ func (r *Reconciler) health(e *entry, now time.Time) *op {
 	}
 	return &op{name, func(ctx context.Context) error { return r.cat.SetCheck(ctx, h.CheckID, h.Status, h.Output, token) }, func() {
 		e.have.Checks[h.CheckID] = Check{Status: h.Status, Output: h.Output}
-		e.refreshAt = time.Now().Add(every - every/10 + rand.N(every/10+1))
+		e.refreshAt = time.Now().Add(every)
 		r.m.took(e)
 		if differs {
 			r.log.Info("health", "id", e.id, "status", h.Status, "was", is.Status)
 		}
 	}}
+}
+
+// refreshEvery is how often the check of a HEALTHCHECK is refreshed: a third of the time
+// after which it turns critical, and not all at the same moment.
+func (r *Reconciler) refreshEvery() time.Duration {
+	d := r.cfg.Mapping.HealthTTL / 3
+	return d - d/10 + rand.N(d/10+1)
 }
 
 // lacksCheck tells whether a check that the service shall have is missing.

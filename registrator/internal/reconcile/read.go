@@ -40,6 +40,10 @@ func (r *Reconciler) learn(got Reading, began uint64) {
 		r.connected, r.since, r.err = true, now, ""
 	}
 	r.known = true
+	moved := got.NodeAddress != "" && got.NodeAddress != r.cfg.Mapping.HostAddress
+	if moved {
+		r.cfg.Mapping.HostAddress = got.NodeAddress
+	}
 	for id := range got.Services {
 		r.entry(id)
 	}
@@ -58,12 +62,9 @@ func (r *Reconciler) learn(got Reading, began uint64) {
 		r.leftOver(e)
 		r.enqueue(e)
 	}
-	if got.NodeAddress != "" && got.NodeAddress != r.cfg.Mapping.HostAddress {
-		r.cfg.Mapping.HostAddress = got.NodeAddress
+	if moved && r.set != nil {
 		r.verdicts = map[string]*verdict{}
-		if r.set != nil {
-			r.apply(r.set)
-		}
+		r.apply(r.set)
 	}
 }
 

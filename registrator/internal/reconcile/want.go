@@ -63,6 +63,9 @@ func (r *Reconciler) apply(set watcher.Set) {
 	for id, e := range r.entries {
 		if want[id] == nil {
 			r.demand(e, &wanted{})
+			if e.have != nil && e.have.Owner == r.cfg.Mapping.Owner {
+				r.enqueue(e) // its container may not be kept any more
+			}
 		}
 	}
 }
