@@ -306,7 +306,7 @@ func TestNothingIsWrittenWhenNothingDiffers(t *testing.T) {
 			b.pass(30 * time.Second)
 		}
 		b.wantWrites("four minutes", "")
-		b.pass(6 * time.Minute)
+		b.pass(3 * time.Minute)
 		b.wantWrites("the check is refreshed, nothing else", "check docker:h:two:80")
 	})
 }
