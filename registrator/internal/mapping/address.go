@@ -147,7 +147,7 @@ func (m *mapper) published(b docker.Binding) side {
 		return m.host(int(b.Port))
 	}
 	if b.IP.IsLoopback() {
-		m.warn("port %d is published on %s: only this host reaches it", b.Port, b.IP)
+		m.because("port %d is published on %s: only this host reaches it", b.Port, b.IP)
 	}
 	return side{address: b.IP.String(), port: int(b.Port)}
 }

@@ -74,7 +74,7 @@ const (
 // Verdict is what a container shall have and why.
 type Verdict struct {
 	Services []*Service
-	Reasons  []string // why there is nothing, or not more
+	Reasons  []string // why there is nothing, or not more, or less than one may think
 	Warnings []string // values that could not be used
 }
 

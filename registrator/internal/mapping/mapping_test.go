@@ -152,7 +152,7 @@ func TestServices(t *testing.T) {
 
 		"= binding on one address": {nil, box{ports: "80=192.0.2.7:32768"}, []string{"nginx host1:box:80 192.0.2.7:32768"}, ""},
 		"= -ip beats the binding":  {set(func(c *Config) { c.IP = "10.9.9.9" }), box{ports: "80=192.0.2.7:32768"}, []string{"nginx host1:box:80 10.9.9.9:32768"}, ""},
-		"loopback":                 {nil, box{ports: "80=127.0.0.1:8080"}, []string{"nginx host1:box:80 127.0.0.1:8080"}, ""},
+		"loopback":                 {nil, box{ports: "80=127.0.0.1:8080"}, []string{"nginx host1:box:80 127.0.0.1:8080"}, "only this host"},
 		"IPv6 binding only":        {nil, box{ports: "80=[2001:db8::1]:8080"}, []string{"nginx host1:box:80 2001:db8::1:8080"}, ""},
 		"both families":            {nil, box{ports: "80=[::]:9,0.0.0.0:8"}, []string{"nginx host1:box:80 10.0.0.5:8"}, ""},
 		"-family=6":                {set(func(c *Config) { c.Family = FamilyIPv6 }), box{ports: "80=192.0.2.7:8,[2001:db8::1]:9"}, []string{"nginx host1:box:80 2001:db8::1:9"}, ""},
