@@ -205,7 +205,9 @@ func (r *Reconciler) Drained(ctx context.Context, ids []string) error {
 	case <-w.done:
 		return nil
 	case <-ctx.Done():
-		_ = r.call(context.WithoutCancel(ctx), func() {
+		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = r.call(short, func() { // the owner may have ended; then there is nothing to forget
 			r.waiters = slices.DeleteFunc(r.waiters, func(x *waiter) bool { return x == w })
 		})
 		return context.Cause(ctx)
