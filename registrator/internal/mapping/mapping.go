@@ -208,7 +208,12 @@ func (m *mapper) service(p candidate, group bool) *Service {
 	if p.Proto != "tcp" {
 		s.DefaultID += ":" + p.Proto
 	}
-	s.ID = cmp.Or(keys["id"], s.DefaultID)
+	s.ID = s.DefaultID
+	if v := keys["id"]; path.Clean("/"+v) == "/"+v && v != "" {
+		s.ID = v
+	} else if v != "" { // the agent's routes could not name it again
+		m.warn("%sID=%q: an id has no empty, . or .. between slashes", m.cfg.Prefix, v)
+	}
 	s.Address, s.Port = p.side.address, p.side.port
 	m.overrides(s, keys)
 	s.TaggedAddresses = p.side.tagged(s.Port)
