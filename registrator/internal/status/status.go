@@ -77,13 +77,13 @@ func New(engine Engine, catalog Catalog, metrics prometheus.Gatherer, log *slog.
 // expose serves metrics as text. promhttp does that, too, and brings half a megabyte of
 // compression along.
 func (s *Server) expose(metrics prometheus.Gatherer) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) {
 		all, err := metrics.Gather()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		format := expfmt.Negotiate(r.Header)
+		format := expfmt.NewFormat(expfmt.TypeTextPlain)
 		w.Header().Set("Content-Type", string(format))
 		e := expfmt.NewEncoder(w, format)
 		for _, f := range all {
