@@ -2,8 +2,8 @@
 // events before it lists, and takes an event as no more than a hint to inspect that
 // container again; so neither a lost event nor their order can make it wrong. Two hints
 // act at once: the stop signal (the container is draining) and the death. It hands on
-// full sets, never before the first one is complete, and none while the engine is away:
-// whoever reads them sees the last good one. It decides nothing about the catalog; the
+// full sets, never before the first one is complete, and concludes nothing while the
+// engine is away: the last good set stays. It decides nothing about the catalog; the
 // reconcile room does.
 package watcher
 
@@ -191,15 +191,16 @@ func (w *Watcher) tick(ctx context.Context) time.Duration {
 		w.list(ctx)
 	}
 	for _, r := range w.rows {
-		if due(r.phaseUntil) {
+		if !w.connected {
+			continue
+		}
+		if !r.dirty && !r.flying && due(r.phaseUntil) { // else an inspection will tell more
 			w.assess(r)
 			due(r.phaseUntil)
 		}
 		if due(r.doubtAt) {
 			r.doubtAt = time.Time{}
 			w.drifted(r)
-		}
-		if !w.connected {
 			continue
 		}
 		if due(r.again) {

@@ -260,6 +260,23 @@ func TestEngineAway(t *testing.T) {
 	})
 }
 
+// While nobody can see whether it died, a container does not come back from draining.
+func TestDrainDoesNotExpireUnseen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := watch(t, Config{DrainMax: time.Minute}, func(e *dockertest.Engine) { e.Put(running(1, "web")) })
+		b.pass(time.Second)
+		b.engine.Kill(id(1), int(syscall.SIGTERM))
+		b.want("told to stop", "web:draining")
+		b.engine.Away(true)
+		b.engine.Remove(id(1))
+		b.pass(10 * time.Minute)
+		b.want("away", "web:draining")
+		b.engine.Away(false)
+		b.pass(10 * time.Second)
+		b.want("seen", "")
+	})
+}
+
 func TestStreamCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := watch(t, Config{}, func(e *dockertest.Engine) { e.Put(running(1, "a")) })
