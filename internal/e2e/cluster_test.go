@@ -126,7 +126,6 @@ func TestLeaderKilled(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var mu sync.Mutex
 	acked := map[string]string{}
-	last := time.Now()
 	var writers sync.WaitGroup
 	for w := range 4 {
 		writers.Go(func() {
@@ -136,7 +135,7 @@ func TestLeaderKilled(t *testing.T) {
 					continue // not acknowledged: either fate is right
 				}
 				mu.Lock()
-				acked[key], last = value, time.Now()
+				acked[key] = value
 				mu.Unlock()
 			}
 		})
@@ -228,10 +227,10 @@ func TestAgentKilled(t *testing.T) {
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	file := t.TempDir() + "/services.hcl"
-	write(t, file, `service { name = "one", port = 1 }`)
+	write(t, file, "service {\n  name = \"one\"\n  port = 1\n}\n")
 	server := startServer(t, "-config-file="+file)
 	eventually(t, 10*time.Second, "service one", server.wantInstances("one", "127.0.0.1:1"))
-	write(t, file, "service { name = \"two\"\n port = 2 }\nlog_level = \"debug\"")
+	write(t, file, "service {\n  name = \"two\"\n  port = 2\n}\nlog_level = \"debug\"\n")
 	server.signal(syscall.SIGHUP)
 	eventually(t, 10*time.Second, "service two", server.wantInstances("two", "127.0.0.1:2"))
 	eventually(t, 10*time.Second, "service one is gone", server.wantInstances("one"))
@@ -246,7 +245,7 @@ func TestSignals(t *testing.T) {
 	if err := server.wantInstances("two", "127.0.0.1:2")(); err != nil {
 		t.Errorf("after a broken reload: %v", err)
 	}
-	write(t, file, "service { name = \"two\"\n port = 2 }")
+	write(t, file, "service {\n  name = \"two\"\n  port = 2\n}\n")
 
 	client := startAgent(t, "leaver", options{}, "-join="+server.lan)
 	client.awaitLeader()

@@ -252,7 +252,7 @@ func (h *house) many(service string, n int) []string {
 	wg.Wait()
 	for _, id := range ids {
 		if id == "" {
-			h.t.FatalNow()
+			h.t.Fatal("not all started")
 		}
 	}
 	return ids

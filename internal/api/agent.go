@@ -1,0 +1,19 @@
+package api
+
+// Self is what an agent says of itself at /v1/agent/self.
+type Self struct {
+	Config      map[string]any
+	DebugConfig map[string]any
+	Coord       *Coordinate
+	Member      Member
+	Stats       map[string]map[string]string
+	Meta        map[string]string
+}
+
+// Coordinate is a place in the network's latency space (Vivaldi).
+type Coordinate struct {
+	Vec        []float64
+	Error      float64
+	Adjustment float64
+	Height     float64
+}

@@ -1,0 +1,116 @@
+// Package guard decides whether a rendered set of files may replace the live one. It is
+// pure. It refuses what nginx would refuse or what would take everything away at once.
+package guard
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Upstreams counts the servers of each upstream block in an nginx configuration.
+func Upstreams(conf []byte) map[string]int {
+	out := map[string]int{}
+	name, depth, start := "", 0, true
+	var words []string
+	Tokens(conf, func(t Token) {
+		switch {
+		case t.Text == "{" && !t.Quoted:
+			if depth == 0 || name == "" {
+				if len(words) == 2 && words[0] == "upstream" {
+					name = words[1]
+					out[name] += 0
+				}
+			}
+			depth++
+			words, start = nil, true
+		case t.Text == "}" && !t.Quoted:
+			depth--
+			name = ""
+			words, start = nil, true
+		case t.Text == ";" && !t.Quoted:
+			if name != "" && len(words) > 0 && words[0] == "server" {
+				out[name]++
+			}
+			words, start = nil, true
+		default:
+			if start || len(words) > 0 {
+				words = append(words, t.Text)
+			}
+			start = false
+		}
+	})
+	return out
+}
+
+// Empty names an upstream without a server, "" where there is none. A file that is no
+// nginx configuration has no upstreams.
+func Empty(conf []byte) error {
+	for name, n := range Upstreams(conf) {
+		if n == 0 {
+			return fmt.Errorf("upstream %q would have no server, which nginx refuses: render a 503 for it instead (templates/nginx.conf.ctmpl shows how)", name)
+		}
+	}
+	return nil
+}
+
+// Servers counts all servers of all upstreams.
+func Servers(conf []byte) int {
+	n := 0
+	for _, c := range Upstreams(conf) {
+		n += c
+	}
+	return n
+}
+
+// Token is a word of an nginx configuration, or one of { } ;.
+type Token struct {
+	Text       string
+	Quoted     bool
+	Start, End int // in the source
+}
+
+// Tokens hands every token of a configuration to f. Comments are left out.
+func Tokens(src []byte, f func(Token)) {
+	for i := 0; i < len(src); {
+		switch c := src[i]; {
+		case c == ' ' || c == '\t' || c == '\n' || c == '\r':
+			i++
+		case c == '#':
+			for i < len(src) && src[i] != '\n' {
+				i++
+			}
+		case c == '{' || c == '}' || c == ';':
+			f(Token{string(c), false, i, i + 1})
+			i++
+		case c == '"' || c == '\'':
+			end := i + 1
+			var b strings.Builder
+			for end < len(src) && src[end] != c {
+				if src[end] == '\\' && end+1 < len(src) {
+					end++
+				}
+				b.WriteByte(src[end])
+				end++
+			}
+			end = min(end+1, len(src))
+			f(Token{b.String(), true, i, end})
+			i = end
+		default:
+			end := i
+			for end < len(src) && !strings.ContainsRune(" \t\r\n;{}", rune(src[end])) {
+				if src[end] == '\\' && end+1 < len(src) {
+					end++
+				}
+				if src[end] == '$' && end+1 < len(src) && src[end+1] == '{' { // ${variable}
+					for end < len(src) && src[end] != '}' {
+						end++
+					}
+				}
+				end++
+			}
+			end = min(end, len(src))
+			f(Token{string(src[i:end]), false, i, end})
+			i = end
+		}
+	}
+}

@@ -1,0 +1,343 @@
+// Package watch keeps the latest value of everything that templates read. Each distinct
+// dependency has one watch, whoever and however many use it. What is known stays known
+// while the catalog is away; an error never takes a value back.
+package watch
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	consul "github.com/hashicorp/consul/api"
+
+	"github.com/rollcall/rollcall/internal/client"
+	"github.com/rollcall/rollcall/templater/internal/render"
+)
+
+// linger is how long a dependency that nobody wants any more is still watched: nested
+// ranges drop and want the same ones again.
+const linger = 10 * time.Second
+
+// Pool holds the watches. It is a render.Source.
+type Pool struct {
+	client *consul.Client
+	// maxStale lets any server answer, if it lags no more than this; 0 asks the leader.
+	maxStale time.Duration
+	log      *slog.Logger
+	wake     chan struct{} // 1: some value changed
+
+	mu      sync.Mutex
+	entries map[render.Dependency]*entry // guarded by mu
+	down    bool                         // guarded by mu; the last word of the catalog was an error
+	reset   time.Time                    // guarded by mu; when the catalog last may have forgotten something
+	group   sync.WaitGroup
+}
+
+// entry is one dependency. Its fields are guarded by the pool's mu.
+type entry struct {
+	stop    context.CancelFunc
+	value   any
+	known   bool
+	version uint64 // counts changes of value
+	index   uint64
+	at      time.Time // of the last answer
+	err     error
+	unused  time.Time // since when nobody wants it, zero while somebody does
+	wanted  time.Time // since when somebody does
+}
+
+// State is a dependency as the status page shows it.
+type State struct {
+	Name    string
+	Known   bool
+	Index   uint64
+	Age     time.Duration
+	Error   string        `json:",omitempty"`
+	Waiting time.Duration `json:",omitempty"` // how long it has been wanted without an answer
+}
+
+// New makes a pool; it watches nothing yet.
+func New(c *consul.Client, maxStale time.Duration, log *slog.Logger) *Pool {
+	return &Pool{
+		client: c, maxStale: maxStale, log: log.With("room", "watch"),
+		wake: make(chan struct{}, 1), entries: map[render.Dependency]*entry{},
+	}
+}
+
+// Changed gives a channel that receives when values have changed since it last did.
+func (p *Pool) Changed() <-chan struct{} { return p.wake }
+
+// Get gives a value, false where it is not known yet.
+func (p *Pool) Get(d render.Dependency) (any, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.entries[d]
+	if e == nil || !e.known {
+		return nil, false
+	}
+	return e.value, true
+}
+
+// Stamp sums up the versions of dependencies: equal stamps mean that nothing changed.
+func (p *Pool) Stamp(deps []render.Dependency) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var sum uint64
+	for _, d := range deps {
+		if e := p.entries[d]; e != nil {
+			sum += e.version
+		}
+	}
+	return sum
+}
+
+// Index is the highest index among dependencies.
+func (p *Pool) Index(deps []render.Dependency) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var index uint64
+	for _, d := range deps {
+		if e := p.entries[d]; e != nil {
+			index = max(index, e.index)
+		}
+	}
+	return index
+}
+
+// Want watches exactly these dependencies until ctx ends; what is not among them any
+// more is dropped after a while. It reports whether a watch was begun.
+func (p *Pool) Want(ctx context.Context, deps map[render.Dependency]bool) (begun bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for d, e := range p.entries {
+		switch {
+		case deps[d]:
+			e.unused = time.Time{}
+		case e.unused.IsZero():
+			e.unused = now
+		case now.Sub(e.unused) > linger:
+			e.stop()
+			delete(p.entries, d)
+		}
+	}
+	for d := range deps {
+		if p.entries[d] != nil {
+			continue
+		}
+		begun = true
+		own, stop := context.WithCancel(ctx)
+		e := &entry{stop: stop, wanted: now}
+		p.entries[d] = e
+		p.group.Go(func() { p.watch(own, d, e) })
+	}
+	return begun
+}
+
+// Wait waits for the watches to end, after the context given to Want has.
+func (p *Pool) Wait() { p.group.Wait() }
+
+// Down reports whether the catalog's last word was an error, and Reset when it last
+// may have forgotten something: its index went back.
+func (p *Pool) Down() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.down
+}
+
+// Reset is when an index last went back, zero if it never did.
+func (p *Pool) Reset() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reset
+}
+
+// States lists all dependencies by name.
+func (p *Pool) States() []State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := []State{}
+	for d, e := range p.entries {
+		s := State{Name: d.String(), Known: e.known, Index: e.index}
+		if e.known {
+			s.Age = time.Since(e.at)
+		} else {
+			s.Waiting = time.Since(e.wanted)
+		}
+		if e.err != nil {
+			s.Error = e.err.Error()
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b State) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// put takes a new value.
+func (p *Pool) put(d render.Dependency, e *entry, value any, index uint64, reset bool) {
+	p.mu.Lock()
+	was := p.down
+	p.down = false
+	e.err, e.at = nil, time.Now()
+	if reset && e.known && index < e.index {
+		p.reset = time.Now()
+	}
+	changed := !e.known || !reflect.DeepEqual(e.value, value)
+	e.index = index
+	if changed {
+		e.value, e.known = value, true
+		e.version++
+	}
+	p.mu.Unlock()
+	if was {
+		p.log.Info("the catalog answers again", "dependency", d.String())
+	}
+	if changed || was {
+		p.poke()
+	}
+}
+
+func (p *Pool) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fail notes an error; what was known stays.
+func (p *Pool) fail(d render.Dependency, e *entry, err error) {
+	p.mu.Lock()
+	was := p.down
+	p.down = true
+	e.err = err
+	p.mu.Unlock()
+	if !was {
+		p.log.Warn("the catalog does not answer; the last good files stay", "dependency", d.String(), "err", err)
+	}
+}
+
+// watch follows one dependency until ctx ends.
+func (p *Pool) watch(ctx context.Context, d render.Dependency, e *entry) {
+	switch d.Kind {
+	case render.File:
+		p.watchFile(ctx, d, e)
+	case render.Datacenters:
+		p.poll(ctx, d, e, 15*time.Second, func() (any, error) { return p.client.Catalog().Datacenters() })
+	default:
+		client.Watch(ctx, p.query(d), func(u client.Update[any]) {
+			if u.Err != nil {
+				p.fail(d, e, u.Err)
+				return
+			}
+			p.put(d, e, u.Value, u.Index, u.Reset)
+		})
+	}
+}
+
+// poll asks again and again what has no index to block on.
+func (p *Pool) poll(ctx context.Context, d render.Dependency, e *entry, every time.Duration, ask func() (any, error)) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		if v, err := ask(); err != nil {
+			p.fail(d, e, err)
+		} else {
+			p.put(d, e, v, 0, false)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// watchFile looks at a file every second; one that cannot be read keeps its last text.
+func (p *Pool) watchFile(ctx context.Context, d render.Dependency, e *entry) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	said := false
+	for {
+		b, err := os.ReadFile(d.Name)
+		if err == nil {
+			p.put(d, e, string(b), 0, false)
+			said = false
+		} else {
+			p.mu.Lock()
+			e.err = err
+			p.mu.Unlock()
+			if !said {
+				p.log.Warn("file not readable", "dependency", d.String(), "err", err)
+			}
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// query makes the blocking query of a dependency.
+func (p *Pool) query(d render.Dependency) client.Query[any] {
+	return func(o *consul.QueryOptions) (any, *consul.QueryMeta, error) {
+		o.Datacenter, o.Near = d.DC, d.Near
+		o.AllowStale = p.maxStale > 0
+		v, meta, err := p.ask(d, o)
+		if err == nil && o.AllowStale && meta.LastContact > p.maxStale { // too far behind: the leader knows better
+			o.AllowStale = false
+			v, meta, err = p.ask(d, o)
+		}
+		return v, meta, err
+	}
+}
+
+func (p *Pool) ask(d render.Dependency, o *consul.QueryOptions) (any, *consul.QueryMeta, error) {
+	switch d.Kind {
+	case render.Service:
+		list, meta, err := p.client.Health().Service(d.Name, d.Tag, d.Filter == "passing", o)
+		return instances(list, d), meta, err
+	case render.Services:
+		m, meta, err := p.client.Catalog().Services(o)
+		return serviceNames(m), meta, err
+	case render.Nodes:
+		list, meta, err := p.client.Catalog().Nodes(o)
+		return nodes(list), meta, err
+	case render.Node:
+		return p.node(d, o)
+	case render.Key:
+		pair, meta, err := p.client.KV().Get(d.Name, o)
+		if pair == nil {
+			return (*render.Pair)(nil), meta, err
+		}
+		return pairOf(pair, ""), meta, err
+	case render.Keys:
+		list, meta, err := p.client.KV().List(d.Name, o)
+		out := make([]*render.Pair, len(list))
+		for i, kv := range list {
+			out[i] = pairOf(kv, d.Name)
+		}
+		return out, meta, err
+	}
+	return nil, nil, fmt.Errorf("dependency %s cannot be watched", d)
+}
+
+func (p *Pool) node(d render.Dependency, o *consul.QueryOptions) (any, *consul.QueryMeta, error) {
+	name := d.Name
+	if name == "" {
+		self, err := p.client.Agent().Self()
+		if err != nil {
+			return nil, nil, err
+		}
+		name, _ = self["Config"]["NodeName"].(string)
+	}
+	n, meta, err := p.client.Catalog().Node(name, o)
+	return nodeWithServices(n), meta, err
+}
