@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -218,4 +220,60 @@ func TestNetworks(t *testing.T) {
 		eventually(t, 5*time.Second, "back", c.has("net", ip(net1)))
 		return // one agent is enough: the question is Docker's
 	}
+}
+
+// Containers are drained by request before anybody stops them; the answer comes when the
+// catalog has it.
+func TestDrainRequest(t *testing.T) {
+	each(t, func(t *testing.T, c *catalog) {
+		url := fmt.Sprintf("http://127.0.0.1:%d", ports(t, 1)[0])
+		r := registrar(t, c, "-listen="+strings.TrimPrefix(url, "http://"))
+		a, b := start(t, "plain", "-e", "SERVICE_NAME=web"), start(t, "plain", "-e", "SERVICE_NAME=web")
+		atA, atB := published(t, a), published(t, b)
+		eventually(t, 5*time.Second, "registered", c.has("web", atA, atB))
+		ask := func(method, path string, code int) {
+			t.Helper()
+			req, err := http.NewRequestWithContext(t.Context(), method, url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if body, _ := io.ReadAll(resp.Body); resp.StatusCode != code {
+				t.Errorf("%s %s: %d, want %d\n%s", method, path, resp.StatusCode, code, body)
+			}
+		}
+		ask("GET", "/readyz", 200)
+		ask("POST", "/drain/"+a[:12], 200)
+		if err := c.has("web", atB)(); err != nil {
+			t.Errorf("when the request was answered: %v", err)
+		}
+		ask("DELETE", "/drain/"+a[:12], 200)
+		eventually(t, 5*time.Second, "back", c.has("web", atA, atB))
+		r.signal(syscall.SIGUSR1)
+		eventually(t, 5*time.Second, "all drained by signal", c.has("web"))
+		ask("DELETE", "/drain", 200)
+		eventually(t, 5*time.Second, "all back", c.has("web", atA, atB))
+		ask("GET", "/containers", 200)
+		ask("GET", "/metrics", 200)
+	})
+}
+
+// Two registrators on one engine: each service once, and either may go.
+func TestTwoRegistrators(t *testing.T) {
+	each(t, func(t *testing.T, c *catalog) {
+		one, two := registrar(t, c), registrar(t, c)
+		a := start(t, "plain", "-e", "SERVICE_NAME=web")
+		eventually(t, 5*time.Second, "registered once", c.has("web", published(t, a)))
+		one.kill()
+		b := start(t, "plain", "-e", "SERVICE_NAME=web")
+		eventually(t, 5*time.Second, "the other goes on", c.has("web", published(t, a), published(t, b)))
+		two.kill()
+		if err := c.has("web", published(t, a), published(t, b))(); err != nil {
+			t.Errorf("after both have gone: %v", err)
+		}
+	})
 }
