@@ -26,7 +26,7 @@ import (
 // functions is everything a template may call.
 func (e *execution) functions(t *template.Template) template.FuncMap {
 	f := template.FuncMap{
-		"service": e.service, "services": e.services, "node": e.node, "nodes": e.nodes, "datacenters": e.datacenters,
+		"service": e.service, "instances": e.instances, "services": e.services, "node": e.node, "nodes": e.nodes, "datacenters": e.datacenters,
 		"key": e.key, "keyExists": e.keyExists, "keyOrDefault": e.keyOrDefault,
 		"ls": e.list(true, false), "safeLs": e.list(true, true), "tree": e.list(false, false), "safeTree": e.list(false, true),
 		"file": e.file, "env": os.Getenv, "mustEnv": mustEnv, "envOrDefault": envOrDefault,

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
-	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
@@ -250,50 +248,4 @@ func merge(over, base map[string]any, override bool) (map[string]any, error) {
 		return out, mergo.Merge(&out, over, mergo.WithOverride)
 	}
 	return out, mergo.Merge(&out, over)
-}
-
-// nginxFuncs keep what comes from a catalog from being read as configuration.
-var nginxFuncs = template.FuncMap{
-	"nginxName":   nginxName,
-	"nginxHost":   nginxHost,
-	"serverNames": serverNames,
-}
-
-var unsafeName = regexp.MustCompile(`[^A-Za-z0-9_.\-]`)
-
-// nginxName makes a word that nginx takes as the name of an upstream or variable.
-func nginxName(s string) string { return unsafeName.ReplaceAllString(s, "_") }
-
-// nginxHost gives "address:port" of an instance, IPv6 in brackets. What is no address
-// and no host name is an error: it must not reach the configuration.
-func nginxHost(i *Instance) (string, error) {
-	if i.Port < 1 || i.Port > 65535 {
-		return "", fmt.Errorf("nginxHost: %s has port %d", i.ID, i.Port)
-	}
-	if ip, err := netip.ParseAddr(i.Address); err == nil {
-		return net.JoinHostPort(ip.String(), strconv.Itoa(i.Port)), nil
-	}
-	return "", fmt.Errorf("nginxHost: %s has address %q, which is no IP address", i.ID, i.Address)
-}
-
-var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9]([A-Za-z0-9\-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9\-]*[A-Za-z0-9])?)*$`)
-
-// serverNames gives the host names that a service's tags ask for: "host=NAME", and
-// "urlprefix-NAME/" as fabio has it. What is no host name is left out.
-func serverNames(list []*Instance) []string {
-	seen := map[string]bool{}
-	for _, i := range list {
-		for _, t := range i.Tags {
-			name, ok := strings.CutPrefix(t, "host=")
-			if !ok {
-				if name, ok = strings.CutPrefix(t, "urlprefix-"); ok {
-					name, _, _ = strings.Cut(name, "/")
-				}
-			}
-			if ok && hostName.MatchString(name) && len(name) <= 253 {
-				seen[strings.ToLower(name)] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
 }

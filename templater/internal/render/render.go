@@ -128,6 +128,12 @@ func (e *execution) service(args ...string) ([]*Instance, error) {
 	return read[[]*Instance](e, d), nil
 }
 
+// instances gives the passing instances of a service by its exact name, which may hold
+// what service's little language cannot say.
+func (e *execution) instances(name string) ([]*Instance, error) {
+	return read[[]*Instance](e, Dependency{Kind: Service, Name: name, Filter: "passing"}), nil
+}
+
 func (e *execution) services(args ...string) ([]*ServiceName, error) {
 	d, err := parseSuffix(Services, strings.Join(args, ""))
 	if err != nil {

@@ -1,0 +1,271 @@
+// Package run is the templater's loop: data or a template changed → render what uses it
+// → hand each group's set of files to its worker → apply. It is level-triggered: each
+// look computes what shall be, and a worker applies the latest of that, whatever came
+// between. Nothing but its configuration ends it.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/rollcall/rollcall/templater/internal/apply"
+	"github.com/rollcall/rollcall/templater/internal/config"
+	"github.com/rollcall/rollcall/templater/internal/render"
+	"github.com/rollcall/rollcall/templater/internal/watch"
+)
+
+// blockedAfter is how long a template waits for data before a word is said.
+const blockedAfter = 10 * time.Second
+
+// Runner renders and applies one configuration. Run may be called once.
+type Runner struct {
+	cfg    *config.Config
+	pool   *watch.Pool
+	log    *slog.Logger
+	groups []*group
+	files  *fsnotify.Watcher // nil where templates are not followed
+	edited chan struct{}     // 1: a template may have changed
+}
+
+// source is a template with its latest outcome. Used by the loop only.
+type source struct {
+	cfg    *config.Template
+	text   string
+	tmpl   *render.Template
+	deps   []render.Dependency
+	stamp  uint64
+	fresh  bool // rendered at least once since the text changed
+	output []byte
+	ready  bool
+	wait   time.Time // since when data is missing
+	said   bool      // that it is
+}
+
+// New prepares a configuration: it reads and parses every template.
+func New(cfg *config.Config, pool *watch.Pool, log *slog.Logger) (*Runner, error) {
+	r := &Runner{cfg: cfg, pool: pool, log: log.With("room", "run"), edited: make(chan struct{}, 1)}
+	var errs []error
+	for _, g := range cfg.Groups() {
+		gr := newGroup(cfg, g, pool, r.log)
+		for _, t := range g.Templates {
+			s := &source{cfg: t}
+			if err := s.load(); err != nil {
+				errs = append(errs, err)
+			}
+			gr.sources = append(gr.sources, s)
+		}
+		r.groups = append(r.groups, gr)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// load reads and parses the template; on an error what was parsed before stays.
+func (s *source) load() error {
+	name, text := s.cfg.Source, s.cfg.Contents
+	if name == "" {
+		name = s.cfg.Destination
+	} else {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read template: %w", err)
+		}
+		text = string(b)
+	}
+	if s.tmpl != nil && text == s.text {
+		return nil
+	}
+	t, err := render.Parse(render.Config{
+		Name: name, Text: text, Left: s.cfg.Left, Right: s.cfg.Right, ErrMissingKey: s.cfg.ErrMissingKey,
+		FunctionDenylist: s.cfg.Denylist, SandboxPath: s.cfg.Sandbox,
+	})
+	if err != nil {
+		return err
+	}
+	s.text, s.tmpl, s.fresh = text, t, false
+	return nil
+}
+
+// Recover undoes what a process before this one began and did not finish.
+func (r *Runner) Recover() error {
+	for _, g := range r.groups {
+		undone, err := g.apply.Recover(g.paths())
+		if err != nil {
+			return fmt.Errorf("group %s: %w", g.name, err)
+		}
+		if undone {
+			r.log.Warn("an unfinished change was undone", "group", g.name)
+		}
+	}
+	return nil
+}
+
+// Run works until ctx ends, and returns when all it started has.
+func (r *Runner) Run(ctx context.Context) error {
+	if r.cfg.WatchFiles == nil || *r.cfg.WatchFiles {
+		if err := r.follow(); err != nil {
+			r.log.Warn("edits of templates are not followed; SIGHUP reads them", "err", err)
+		}
+	}
+	var workers sync.WaitGroup
+	defer r.pool.Wait()
+	defer workers.Wait()
+	if r.files != nil {
+		workers.Go(func() { r.forward(ctx) })
+	}
+	for _, g := range r.groups {
+		workers.Go(func() { g.work(ctx) })
+	}
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.pool.Changed():
+		case <-r.edited:
+			r.reread()
+		case <-again.C:
+		}
+		again.Reset(r.pass(ctx))
+	}
+}
+
+// pass renders what needs it, until no new dependency appears, and gives each group its
+// set. It returns when to look again though nothing changed.
+func (r *Runner) pass(ctx context.Context) time.Duration {
+	wanted := map[render.Dependency]bool{}
+	for _, g := range r.groups {
+		for _, s := range g.sources {
+			r.renderOne(g, s)
+			for _, d := range s.deps {
+				wanted[d] = true
+			}
+		}
+		g.offer()
+	}
+	r.pool.Want(ctx, wanted)
+	return r.sayBlocked()
+}
+
+// renderOne executes a template if what it reads has changed. A fault is the group's to
+// show; the output before stays.
+func (r *Runner) renderOne(g *group, s *source) {
+	stamp := r.pool.Stamp(s.deps)
+	if s.fresh && stamp == s.stamp {
+		return
+	}
+	began := time.Now()
+	res, err := s.tmpl.Execute(r.pool)
+	g.rendered(time.Since(began))
+	s.fresh, s.deps, s.stamp = true, res.Used, r.pool.Stamp(res.Used)
+	if err != nil {
+		g.failed("render", err)
+		return
+	}
+	if len(res.Missing) > 0 {
+		if s.wait.IsZero() {
+			s.wait = time.Now()
+		}
+		g.blocked(s.cfg.Destination, res.Missing)
+		return
+	}
+	s.wait, s.said = time.Time{}, false
+	g.unblocked(s.cfg.Destination)
+	g.renders()
+	s.output, s.ready = res.Output, true
+}
+
+// sayBlocked tells, once, which templates have been waiting for what.
+func (r *Runner) sayBlocked() time.Duration {
+	next := time.Hour
+	for _, g := range r.groups {
+		for _, s := range g.sources {
+			if s.wait.IsZero() || s.said {
+				continue
+			}
+			if left := blockedAfter - time.Since(s.wait); left > 0 {
+				next = min(next, left)
+				continue
+			}
+			s.said = true
+			r.log.Warn("template waits for data", "template", s.cfg.Source, "missing", fmt.Sprint(g.missing(s.cfg.Destination)))
+		}
+	}
+	return next
+}
+
+// reread takes over edited templates. One that does not parse keeps its old parse.
+func (r *Runner) reread() {
+	for _, g := range r.groups {
+		for _, s := range g.sources {
+			if s.cfg.Source == "" {
+				continue
+			}
+			before := s.text
+			if err := s.load(); err != nil {
+				g.failed("template", err)
+			} else if s.text != before {
+				r.log.Info("template changed", "template", s.cfg.Source)
+			} else if g.stage() == "template" {
+				s.fresh = false // it was broken and is what it was again
+			}
+		}
+	}
+}
+
+// Once renders all and applies all, and gives what went wrong.
+func (r *Runner) Once(ctx context.Context, dry io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer r.pool.Wait()
+	defer cancel()
+	for {
+		r.pass(ctx)
+		ready := true
+		for _, g := range r.groups {
+			if err := g.fault(); err != nil {
+				return err
+			}
+			ready = ready && g.complete()
+		}
+		if ready {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-r.pool.Changed():
+		}
+	}
+	for _, g := range r.groups {
+		if dry != nil {
+			for _, f := range g.set() {
+				fmt.Fprintf(dry, "> %s\n%s\n", f.Dest, f.Content)
+			}
+			continue
+		}
+		if err := g.once(ctx); err != nil {
+			return fmt.Errorf("group %s: %w", g.name, err)
+		}
+	}
+	return nil
+}
+
+// files of a group before they are rendered: only the paths count.
+func (g *group) paths() []apply.File {
+	var out []apply.File
+	for _, s := range g.sources {
+		out = append(out, apply.File{Dest: s.cfg.Destination})
+	}
+	return out
+}
