@@ -17,7 +17,7 @@ type notes struct {
 }
 
 type note struct {
-	event time.Time // engine's clock
+	event time.Time // of the latest event of the container itself; engine's clock
 	dead  bool
 	kills map[int]time.Time
 }
@@ -32,8 +32,9 @@ func (n *notes) add(e docker.Event) {
 		x = &note{}
 		n.by[e.Container] = x
 	}
-	x.event, n.last = e.Time, e.Time
+	n.last = e.Time
 	if e.Type == docker.TypeContainer {
+		x.event = e.Time
 		switch e.Action {
 		case docker.ActionDie:
 			x.dead = true
@@ -64,6 +65,9 @@ func (w *Watcher) take() {
 	}
 	now := time.Now()
 	for id, n := range by {
+		if n.event.IsZero() && w.unborn(id) {
+			continue
+		}
 		r := w.row(id)
 		r.dirty, r.heard, r.doubtAt, r.looks = true, now, time.Time{}, 0
 		if n.event.After(w.since) { // not replayed
@@ -81,6 +85,14 @@ func (w *Watcher) take() {
 		r.judge(now)
 		w.assess(r)
 	}
+}
+
+// unborn tells whether a container does not run as far as is known. What happens to its
+// networks then is of no interest before it starts, and an inspection would wait in the
+// engine until that.
+func (w *Watcher) unborn(id string) bool {
+	r := w.rows[id]
+	return r == nil || !r.dirty && !r.flying && (r.c == nil || !r.c.Running())
 }
 
 // row finds a container's row, or makes one.

@@ -408,6 +408,29 @@ func TestRestartsByHandAreNotHeld(t *testing.T) {
 	})
 }
 
+// A start begins with the container's networks; an inspection then would wait for the
+// start's end.
+func TestNetworksBeforeTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := watch(t, Config{}, nil)
+		b.engine.Send(docker.Event{Type: docker.TypeNetwork, Action: "connect", Container: id(1)})
+		synctest.Wait()
+		if _, n := b.engine.Calls(); n != 0 {
+			t.Errorf("%d inspections before the start", n)
+		}
+		b.engine.Start(running(1, "web"))
+		b.want("started", "web:running")
+		moved := running(1, "web")
+		moved.Networks = map[string]docker.Endpoint{"lan": {}}
+		b.engine.Put(moved)
+		b.engine.Send(docker.Event{Type: docker.TypeNetwork, Action: "connect", Container: id(1)})
+		synctest.Wait()
+		if got := (*b.latest.Load())[id(1)]; len(got.Networks) != 1 {
+			t.Errorf("networks %v, want the new one", got.Networks)
+		}
+	})
+}
+
 func TestBindingComesLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := watch(t, Config{}, nil)
