@@ -162,7 +162,19 @@ func (d *decoder) value(path string, val value, v reflect.Value) {
 	}
 }
 
+// keyed is a type that reads JSON itself and knows which keys it takes.
+type keyed interface {
+	UnknownKeys(block map[string]any) []string
+}
+
 func (d *decoder) viaJSON(path string, val value, v reflect.Value) {
+	if k, ok := v.Interface().(keyed); ok {
+		if block, ok := plain(val).(map[string]any); ok {
+			for _, key := range k.UnknownKeys(block) {
+				d.fault(val.line, "invalid config key %s.%s", path, key)
+			}
+		}
+	}
 	b, err := json.Marshal(plain(val))
 	if err == nil {
 		err = json.Unmarshal(b, v.Addr().Interface())

@@ -51,6 +51,9 @@ func (n *Nginx) Check(ctx context.Context, staged map[string]string) error {
 		if err := guard.Empty(b); err != nil {
 			return fmt.Errorf("%s: %w", dest, err)
 		}
+		if live, err := os.ReadFile(dest); err == nil && guard.Blank(b) && !guard.Blank(live) {
+			return fmt.Errorf("%s would be empty: a template cut short? To empty it on purpose, remove the file first", dest)
+		}
 	}
 	dir, err := os.MkdirTemp("", "templater-check")
 	if err != nil {

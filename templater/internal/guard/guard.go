@@ -53,6 +53,13 @@ func Empty(conf []byte) error {
 	return nil
 }
 
+// Blank reports whether a configuration says nothing at all.
+func Blank(conf []byte) bool {
+	blank := true
+	Tokens(conf, func(Token) { blank = false })
+	return blank
+}
+
 // Servers counts all servers of all upstreams.
 func Servers(conf []byte) int {
 	n := 0

@@ -25,6 +25,10 @@ import (
 // blockedAfter is how long a template waits for data before a word is said.
 const blockedAfter = 10 * time.Second
 
+// settle is how long a template must rest after an edit: editors that write in place
+// leave it empty, or half written, for a moment.
+const settle = 100 * time.Millisecond
+
 // Runner renders and applies one configuration. Run may be called once.
 type Runner struct {
 	cfg    *config.Config
@@ -128,12 +132,18 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	again := time.NewTimer(0)
 	defer again.Stop()
+	settled := time.NewTimer(time.Hour)
+	settled.Stop()
+	defer settled.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.pool.Changed():
 		case <-r.edited:
+			settled.Reset(settle)
+			continue
+		case <-settled.C:
 			r.reread()
 		case <-again.C:
 		}
