@@ -35,7 +35,7 @@ func startHouse(t testing.TB, server *agent) *house {
 	if h.server == nil {
 		h.server = startServer(t)
 	}
-	h.registrator = start(t, bins(t, "registrator"), "-explicit", "-resync=5s", "-filter=label:"+labelled+"="+t.Name(),
+	h.registrator = start(t, bins(t, "registrator"), "-explicit", "-log-level=debug", "-resync=5s", "-filter=label:"+labelled+"="+t.Name(),
 		"-owner="+t.Name(), "consul://"+h.server.http)
 	h.startTemplater()
 	return h

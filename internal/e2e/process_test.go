@@ -174,16 +174,6 @@ func outcome(t testing.TB, env []string, name string, args ...string) (stdout, s
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// must runs a command that has to succeed, and gives what it printed.
-func must(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	out, errs, code := outcome(t, nil, name, args...)
-	if code != 0 {
-		t.Fatalf("%s %v: exit %d\n%s%s", name, args, code, out, errs)
-	}
-	return out
-}
-
 // freePorts gives n ports that nothing listened on a moment ago, TCP and UDP.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()

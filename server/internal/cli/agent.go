@@ -173,7 +173,7 @@ func (a *app) validate() *cli.Command {
 			_, _, err = load()
 		}
 		if err != nil {
-			return fmt.Errorf("Config validation failed: %w", oneLine(err))
+			return &exit{1, "Config validation failed: " + oneLine(err).Error()}
 		}
 		if !c.Bool("quiet") {
 			a.printf("Configuration is valid!\n")

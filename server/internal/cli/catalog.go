@@ -90,7 +90,7 @@ func (a *app) catalogNodes() *cli.Command {
 				return a.json(nodes)
 			}
 			if len(nodes) == 0 {
-				return errors.New("No nodes match the given query - try expanding your search.")
+				return &exit{1, "No nodes match the given query - try expanding your search."}
 			}
 			a.table(nodeRows(nodes, c.Bool("detailed"))...)
 			return nil

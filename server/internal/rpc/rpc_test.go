@@ -25,7 +25,9 @@ type fake struct {
 	write func(context.Context, *endpoint.Write) (*command.Result, error)
 }
 
-func (f *fake) Read(ctx context.Context, q *endpoint.Query) (*endpoint.Answer, error) { return f.read(ctx, q) }
+func (f *fake) Read(ctx context.Context, q *endpoint.Query) (*endpoint.Answer, error) {
+	return f.read(ctx, q)
+}
 func (f *fake) Write(ctx context.Context, w *endpoint.Write) (*command.Result, error) {
 	return f.write(ctx, w)
 }
@@ -177,7 +179,9 @@ func TestServerGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		again.Run(ctx, &fake{read: func(context.Context, *endpoint.Query) (*endpoint.Answer, error) { return &endpoint.Answer{Value: 1}, nil }})
+		again.Run(ctx, &fake{read: func(context.Context, *endpoint.Query) (*endpoint.Answer, error) {
+			return &endpoint.Answer{Value: 1}, nil
+		}})
 	})
 	if _, err := at.Read(t.Context(), &endpoint.Query{}); err != nil {
 		t.Errorf("after the server came back: %v", err)
@@ -192,7 +196,9 @@ func TestRemote(t *testing.T) {
 	t.Parallel()
 	answer := func(name string) *fake {
 		return &fake{
-			read:  func(context.Context, *endpoint.Query) (*endpoint.Answer, error) { return &endpoint.Answer{Value: name}, nil },
+			read: func(context.Context, *endpoint.Query) (*endpoint.Answer, error) {
+				return &endpoint.Answer{Value: name}, nil
+			},
 			write: func(context.Context, *endpoint.Write) (*command.Result, error) { return &command.Result{OK: true}, nil },
 		}
 	}

@@ -285,7 +285,7 @@ func (g *group) succeeded(files []apply.File, s apply.Stages, changed bool) {
 	g.mu.Unlock()
 	if changed {
 		g.log.Info("applied", "generation", shown.Generation, "index", shown.Index, "servers", shown.Servers, "render_ms", shown.RenderMS,
-			"stage_ms", shown.StageMS, "check_ms", shown.CheckMS, "swap_ms", shown.SwapMS, "reload_ms", shown.ReloadMS, "total_ms", ms(time.Since(since)))
+			"stage_ms", shown.StageMS, "check_ms", shown.CheckMS, "swap_ms", shown.SwapMS, "reload_ms", shown.ReloadMS, "total_ms", ms(time.Since(since)), "at", shown.AppliedAt.Format(time.RFC3339Nano))
 	}
 }
 
