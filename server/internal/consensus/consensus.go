@@ -112,6 +112,7 @@ func Open(cfg Config, fsm raft.FSM, streams raft.StreamLayer) (*Raft, error) {
 		ServerAddressProvider: provider{cfg.AddressOf},
 		Stream:                newLayer(streams),
 		MaxPool:               3,
+		MaxRPCsInFlight:       pipelined,
 		Timeout:               ioTimeout(cfg),
 		Logger:                adapter,
 	})

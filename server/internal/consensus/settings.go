@@ -18,6 +18,13 @@ const (
 	fastElection = 150 * time.Millisecond
 	fastLease    = 100 * time.Millisecond
 
+	// pipelined is how many entries a leader may have on the way to one follower. Raft's
+	// own default of 2 leaves its pipeline no buffer: a send that follows upon a failed
+	// response then waits for a reader that is gone, and the follower is never served
+	// again, nor does Raft ever shut down. A send goes wrong so only as often in a row as
+	// the buffer is long.
+	pipelined = 128
+
 	// commitTimeout is how long a quiet leader lets a follower wait for the news that
 	// its last entry is committed. Readers of a follower see a write that much later.
 	commitTimeout = 20 * time.Millisecond
