@@ -1,0 +1,148 @@
+package leader
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/command"
+	"github.com/rollcall/rollcall/server/internal/consensus"
+	"github.com/rollcall/rollcall/server/internal/gossip"
+	"github.com/rollcall/rollcall/server/internal/store"
+)
+
+func member(name, addr string, status api.MemberStatus, server bool) api.Member {
+	return api.Member{Name: name, Addr: addr, Status: status, Tags: gossip.Tags(gossip.TagInfo{Server: server, ID: "id-" + name, Datacenter: "dc1", Port: 8300})}
+}
+
+// state applies a plan's commands, as the log would.
+func carryOut(t *testing.T, s *store.Store, cmds []command.Command) {
+	t.Helper()
+	tx := s.Begin(s.State().Index() + 1)
+	defer tx.Commit()
+	for _, c := range cmds {
+		var err error
+		switch c := c.(type) {
+		case *command.Register:
+			err = tx.Register(&c.Registration)
+		case *command.Deregister:
+			err = tx.Deregister(&c.Deregistration)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Name: "s1", ID: "id-s1", Datacenter: "dc1"}
+	s := store.New()
+	members := []api.Member{member("s1", "10.0.0.1", api.StatusAlive, true), member("c1", "10.0.0.2", api.StatusAlive, false)}
+	step := func(missing map[string]bool) int {
+		cmds := plan(cfg, members, s.State(), missing)
+		carryOut(t, s, cmds)
+		if again := plan(cfg, members, s.State(), missing); len(again) != 0 {
+			t.Errorf("a second round writes %d more", len(again))
+		}
+		return len(cmds)
+	}
+	health := func(node string) string { return statusOf(node, s.State()) }
+
+	if n := step(nil); n != 2 || health("s1") != api.Passing || health("c1") != api.Passing {
+		t.Errorf("alive: %d writes, %s and %s", n, health("s1"), health("c1"))
+	}
+	if rows, _ := s.State().Instances("consul"); len(rows) != 1 || rows[0].Service.Port != 8300 || rows[0].Node.ID != "id-s1" {
+		t.Errorf("the servers' own service: %+v", rows)
+	}
+	// what the agent says of its node stays when the leader writes
+	carryOut(t, s, []command.Command{&command.Register{Registration: api.Registration{Node: "c1", ID: "id-c1", Address: "10.0.0.2", NodeMeta: map[string]string{"rack": "r"}}}})
+	members[1] = member("c1", "10.0.0.9", api.StatusAlive, false)
+	step(nil)
+	if n, _ := s.State().Node("c1"); n.Address != "10.0.0.9" || n.Meta["rack"] != "r" {
+		t.Errorf("after a move: %+v", n.Node)
+	}
+	members[1].Status = api.StatusFailed
+	if step(nil); health("c1") != api.Critical {
+		t.Errorf("failed: %s", health("c1"))
+	}
+	members[1].Status = api.StatusAlive
+	if step(nil); health("c1") != api.Passing {
+		t.Errorf("alive again: %s", health("c1"))
+	}
+	members[1].Status = api.StatusLeft
+	step(nil)
+	if n, _ := s.State().Node("c1"); n != nil {
+		t.Error("a member that left is still a node")
+	}
+	members[1].Status = api.StatusAlive
+	step(nil)
+	members = members[:1]
+	if step(map[string]bool{"c1": false}); health("c1") != api.Critical {
+		t.Errorf("missing for a while: %s", health("c1"))
+	}
+	step(map[string]bool{"c1": true, "s1": true})
+	if n, _ := s.State().Node("c1"); n != nil {
+		t.Error("missing for long: still a node")
+	}
+	if n, _ := s.State().Node("s1"); n == nil {
+		t.Error("the leader removed itself")
+	}
+	other := member("x", "10.1.0.1", api.StatusAlive, false)
+	other.Tags["dc"] = "dc2"
+	if cmds := plan(cfg, []api.Member{other}, s.State(), nil); len(cmds) != 0 {
+		t.Errorf("a member of another datacenter: %d writes", len(cmds))
+	}
+}
+
+// A new leader begins to count anew how long a node has been missing.
+func TestGone(t *testing.T) {
+	t.Parallel()
+	s := store.New()
+	carryOut(t, s, []command.Command{&command.Register{Registration: api.Registration{Node: "c1", Address: "x", Checks: []*api.Check{serfCheck("c1", api.Passing, "")}}},
+		&command.Register{Registration: api.Registration{Node: "external", Address: "x"}}})
+	l := &Leader{cfg: Config{ReapAfter: time.Hour}, store: s, absent: map[string]time.Time{}}
+	now := time.Now()
+	if d := cmp.Diff(l.gone(nil, now), map[string]bool{"c1": false}); d != "" {
+		t.Errorf("at first: got (-) want (+):\n%s", d)
+	}
+	l.gone([]api.Member{{Name: "C1"}}, now.Add(50*time.Minute)) // seen again
+	if got := l.gone(nil, now.Add(61*time.Minute)); got["c1"] {
+		t.Error("it was seen between, and counts as missing for long")
+	}
+	if got := l.gone(nil, now.Add(122*time.Minute)); !got["c1"] {
+		t.Error("missing for an hour, and not gone")
+	}
+}
+
+func TestElectorate(t *testing.T) {
+	t.Parallel()
+	server := func(name string, expect int) gossip.Server {
+		return gossip.Server{Name: name, ID: "id-" + name, Addr: name + ":8300", Datacenter: "dc1", Expect: expect, Status: api.StatusAlive}
+	}
+	left := server("z", 3)
+	left.Status = api.StatusFailed
+	alone := server("y", 0)
+	alone.Bootstrap = true
+	three := []consensus.Server{{ID: "id-a", Addr: "a:8300"}, {ID: "id-b", Addr: "b:8300"}, {ID: "id-c", Addr: "c:8300"}}
+	for name, c := range map[string]struct {
+		servers []gossip.Server
+		ready   bool
+	}{
+		"three":          {[]gossip.Server{server("c", 3), server("a", 3), server("b", 3)}, true},
+		"two":            {[]gossip.Server{server("a", 3), server("b", 3)}, false},
+		"one has failed": {[]gossip.Server{server("a", 3), server("b", 3), left}, false},
+		"they disagree":  {[]gossip.Server{server("a", 3), server("b", 3), server("c", 5)}, false},
+		"one is alone":   {[]gossip.Server{server("a", 3), server("b", 3), alone}, false},
+	} {
+		got, why := electorate(c.servers, "dc1", 3)
+		if (why == "") != c.ready {
+			t.Errorf("%s: %q", name, why)
+		}
+		if d := cmp.Diff(got, three); c.ready && d != "" {
+			t.Errorf("%s: the order must be the same everywhere: got (-) want (+):\n%s", name, d)
+		}
+	}
+}
