@@ -2,18 +2,9 @@ package httpapi
 
 import (
 	"context"
-	"fmt"
-	"hash/fnv"
-	"maps"
-	"net/http"
-	"runtime"
-	"slices"
-	"strings"
-	"time"
+	"strconv"
 
 	"github.com/hashicorp/go-bexpr"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/internal/buildinfo"
@@ -21,7 +12,10 @@ import (
 
 func agentSelf(ctx context.Context, r *request) (*reply, error) {
 	self, err := r.server.cfg.Agent.Self(ctx)
-	return &reply{value: self}, err
+	if err != nil {
+		return nil, err
+	}
+	return &reply{value: self}, nil
 }
 
 func agentMembers(_ context.Context, r *request) (*reply, error) {
@@ -59,246 +53,14 @@ func (r *request) filter() (func(any) (bool, error), error) {
 	return func(row any) (bool, error) { return e.Evaluate(row) }, nil
 }
 
-// AgentService is a service as the agent's own routes print it.
-type agentServiceRow struct {
-	Kind              string `json:",omitempty"`
-	ID                string
-	Service           string
-	Tags              []string
-	Meta              map[string]string
-	Port              int
-	Address           string
-	TaggedAddresses   map[string]api.ServiceAddress `json:",omitempty"`
-	Weights           api.Weights
-	EnableTagOverride bool
-	ContentHash       string `json:",omitempty"`
-	Datacenter        string `json:",omitempty"`
-}
-
-func (s *Server) row(v *api.Service) *agentServiceRow {
-	meta := v.Meta
-	if meta == nil {
-		meta = map[string]string{}
-	}
-	return &agentServiceRow{
-		ID: v.ID, Service: v.Service, Tags: v.Tags, Meta: meta, Port: v.Port, Address: v.Address, TaggedAddresses: v.TaggedAddresses,
-		Weights: v.Weights, EnableTagOverride: v.EnableTagOverride, Datacenter: s.cfg.Datacenter,
-	}
-}
-
-func agentServices(_ context.Context, r *request) (*reply, error) {
-	keep, err := r.filter()
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]*agentServiceRow{}
-	for id, v := range r.server.cfg.Agent.Services() {
-		row := r.server.row(v)
-		ok, err := keep(row)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			out[id] = row
-		}
-	}
-	return &reply{value: out}, nil
-}
-
-// hashEvery is how often a service is looked at for a change while a request blocks on
-// its hash.
-const hashEvery = 100 * time.Millisecond
-
-// agentService gives one service. With a hash that is still right it waits for a change.
-func agentService(ctx context.Context, r *request) (*reply, error) {
-	id, err := r.name("service ID")
-	if err != nil {
-		return nil, err
-	}
-	wait := r.opts.MaxWait
-	if wait <= 0 {
-		wait = r.server.cfg.DefaultQueryTime
-	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	look := time.NewTicker(hashEvery)
-	defer look.Stop()
-	for {
-		v := r.server.cfg.Agent.Services()[id]
-		if v == nil {
-			return nil, api.Errorf(api.NotFound, "unknown service ID: %s", id)
-		}
-		row := r.server.row(v)
-		b, err := marshal(row)
-		if err != nil {
-			return nil, err
-		}
-		sum := fnv.New64a()
-		sum.Write(b)
-		row.ContentHash = fmt.Sprintf("%016x", sum.Sum64())
-		if r.query.get("hash") != row.ContentHash || ctx.Err() != nil {
-			return &reply{value: row, header: http.Header{"X-Consul-Contenthash": {row.ContentHash}}}, nil
-		}
-		select {
-		case <-ctx.Done():
-		case <-look.C:
-		}
-	}
-}
-
-func agentChecks(_ context.Context, r *request) (*reply, error) {
-	keep, err := r.filter()
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]*api.Check{}
-	for id, c := range r.server.cfg.Agent.Checks() {
-		ok, err := keep(c)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			out[id] = c
-		}
-	}
-	return &reply{value: out}, nil
-}
-
-// serviceHealth is one entry of the agent's health routes.
-type serviceHealth struct {
-	AggregatedStatus string
-	Service          *agentServiceRow
-	Checks           []*api.Check
-}
-
-// healthOf aggregates the checks that bear on a service.
-func (s *Server) healthOf(v *api.Service, checks map[string]*api.Check) serviceHealth {
-	out := serviceHealth{AggregatedStatus: api.Passing, Service: s.row(v), Checks: []*api.Check{}}
-	worse := map[string]int{api.Passing: 0, api.Warning: 1, api.Critical: 2, "maintenance": 3}
-	for _, id := range slices.Sorted(maps.Keys(checks)) {
-		c := checks[id]
-		if c.ServiceID != "" && c.ServiceID != v.ID {
-			continue
-		}
-		out.Checks = append(out.Checks, c)
-		status := c.Status
-		if id == api.NodeMaintenance || strings.HasPrefix(id, api.ServiceMaintenancePrefix) {
-			status = "maintenance"
-		}
-		if worse[status] > worse[out.AggregatedStatus] {
-			out.AggregatedStatus = status
-		}
-	}
-	return out
-}
-
-// healthCode is the status that a health says: 429 warns, 503 is critical.
-func healthCode(status string) int {
-	switch status {
-	case api.Passing:
-		return http.StatusOK
-	case api.Warning:
-		return http.StatusTooManyRequests
-	}
-	return http.StatusServiceUnavailable
-}
-
-func (r *request) healthReply(status string, value any) *reply {
-	h := http.Header{"X-Consul-Reason": {status}}
-	if r.query.get("format") == "text" || strings.HasPrefix(r.Header.Get("Accept"), "text/plain") {
-		h.Set("Content-Type", "text/plain")
-		return &reply{status: healthCode(status), raw: []byte(status), header: h}
-	}
-	return &reply{status: healthCode(status), value: value, header: h}
-}
-
-func agentHealthByID(_ context.Context, r *request) (*reply, error) {
-	id, err := r.name("serviceID")
-	if err != nil {
-		return nil, err
-	}
-	v := r.server.cfg.Agent.Services()[id]
-	if v == nil {
-		return nil, api.Errorf(api.NotFound, "ServiceId %s not found", id)
-	}
-	h := r.server.healthOf(v, r.server.cfg.Agent.Checks())
-	return r.healthReply(h.AggregatedStatus, h), nil
-}
-
-func agentHealthByName(_ context.Context, r *request) (*reply, error) {
-	name, err := r.name("service name")
-	if err != nil {
-		return nil, err
-	}
-	services, checks := r.server.cfg.Agent.Services(), r.server.cfg.Agent.Checks()
-	worst := ""
-	list := []serviceHealth{}
-	for _, id := range slices.Sorted(maps.Keys(services)) {
-		if services[id].Service != name {
-			continue
-		}
-		h := r.server.healthOf(services[id], checks)
-		list = append(list, h)
-		if worst == "" || healthCode(h.AggregatedStatus) > healthCode(worst) {
-			worst = h.AggregatedStatus
-		}
-	}
-	if worst == "" {
-		return nil, api.Errorf(api.NotFound, "ServiceName %s Not Found", name)
-	}
-	return r.healthReply(worst, list), nil
-}
-
 func agentVersion(context.Context, *request) (*reply, error) {
 	return &reply{value: map[string]string{
 		"SHA": buildinfo.Revision, "BuildDate": buildinfo.Date, "HumanVersion": buildinfo.Compat, "FIPS": "", "Rollcall": buildinfo.Version,
 	}}, nil
 }
 
-// agentMetrics gives the process's metrics, as JSON in Consul's frame or in Prometheus's
-// text form.
-func agentMetrics(_ context.Context, r *request) (*reply, error) {
-	families, err := prometheus.DefaultGatherer.Gather()
-	if err != nil {
-		return nil, fmt.Errorf("gather metrics: %w", err)
-	}
-	if r.query.get("format") == "prometheus" {
-		var b strings.Builder
-		for _, f := range families {
-			if _, err := expfmt.MetricFamilyToText(&b, f); err != nil {
-				return nil, fmt.Errorf("encode metrics: %w", err)
-			}
-		}
-		return &reply{raw: []byte(b.String()), header: http.Header{"Content-Type": {"text/plain; version=0.0.4; charset=utf-8"}}}, nil
-	}
-	type gauge struct {
-		Name   string
-		Value  float64
-		Labels map[string]string
-	}
-	gauges := []gauge{{"consul.runtime.num_goroutines", float64(runtime.NumGoroutine()), map[string]string{}}}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			labels := map[string]string{}
-			for _, l := range m.GetLabel() {
-				labels[l.GetName()] = l.GetValue()
-			}
-			switch {
-			case m.GetGauge() != nil:
-				gauges = append(gauges, gauge{f.GetName(), m.GetGauge().GetValue(), labels})
-			case m.GetCounter() != nil:
-				gauges = append(gauges, gauge{f.GetName(), m.GetCounter().GetValue(), labels})
-			}
-		}
-	}
-	return &reply{value: map[string]any{
-		"Timestamp": time.Now().UTC().Format("2006-01-02 15:04:05 -0700 MST"),
-		"Gauges":    gauges, "Points": []any{}, "Counters": []any{}, "Samples": []any{},
-	}}, nil
-}
-
 func agentReload(ctx context.Context, r *request) (*reply, error) {
-	return done(r.server.cfg.Agent.Reload(ctx))
+	return nil, r.server.cfg.Agent.Reload(ctx)
 }
 
 func agentJoin(ctx context.Context, r *request) (*reply, error) {
@@ -306,11 +68,11 @@ func agentJoin(ctx context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done(r.server.cfg.Agent.Join(ctx, addr, r.query.has("wan")))
+	return nil, r.server.cfg.Agent.Join(ctx, addr, r.query.has("wan"))
 }
 
 func agentLeave(ctx context.Context, r *request) (*reply, error) {
-	return done(r.server.cfg.Agent.Leave(ctx))
+	return nil, r.server.cfg.Agent.Leave(ctx)
 }
 
 func agentForceLeave(_ context.Context, r *request) (*reply, error) {
@@ -318,15 +80,19 @@ func agentForceLeave(_ context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done(r.server.cfg.Agent.ForceLeave(node, r.query.has("prune"), r.query.has("wan")))
+	return nil, r.server.cfg.Agent.ForceLeave(node, r.query.has("prune"), r.query.has("wan"))
 }
 
 // enable reads the parameter that maintenance needs.
 func (r *request) enable() (bool, error) {
-	if !r.query.has("enable") || r.query.get("enable") == "" {
+	if !r.query.has("enable") {
 		return false, api.Errorf(api.Invalid, "Missing value for enable")
 	}
-	return r.query.flag("enable")
+	on, err := strconv.ParseBool(r.query.get("enable"))
+	if err != nil {
+		return false, api.Errorf(api.Invalid, "Invalid value for enable: %q", r.query.get("enable"))
+	}
+	return on, nil
 }
 
 func agentMaintenance(ctx context.Context, r *request) (*reply, error) {
@@ -334,7 +100,7 @@ func agentMaintenance(ctx context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done(r.server.cfg.Agent.NodeMaintenance(ctx, on, r.query.get("reason")))
+	return nil, r.server.cfg.Agent.NodeMaintenance(ctx, on, r.query.get("reason"))
 }
 
 func agentServiceMaintenance(ctx context.Context, r *request) (*reply, error) {
@@ -346,7 +112,7 @@ func agentServiceMaintenance(ctx context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done(r.server.cfg.Agent.ServiceMaintenance(ctx, id, on, r.query.get("reason")))
+	return nil, r.server.cfg.Agent.ServiceMaintenance(ctx, id, on, r.query.get("reason"))
 }
 
 func agentRegisterService(ctx context.Context, r *request) (*reply, error) {
@@ -360,11 +126,9 @@ func agentRegisterService(ctx context.Context, r *request) (*reply, error) {
 	if def.Token == "" {
 		def.Token = r.opts.Token
 	}
-	replace, err := r.query.flag("replace-existing-checks")
-	if err != nil {
-		return nil, err
-	}
-	return done(r.server.cfg.Agent.RegisterService(ctx, &def, replace))
+	how := r.query.get("replace-existing-checks")
+	replace := r.query.has("replace-existing-checks") && (how == "" || how == "true")
+	return nil, r.server.cfg.Agent.RegisterService(ctx, &def, replace)
 }
 
 func agentDeregisterService(ctx context.Context, r *request) (*reply, error) {
@@ -372,7 +136,7 @@ func agentDeregisterService(ctx context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done(r.server.cfg.Agent.DeregisterService(ctx, id))
+	return nil, r.server.cfg.Agent.DeregisterService(ctx, id)
 }
 
 func agentRegisterCheck(ctx context.Context, r *request) (*reply, error) {
@@ -383,7 +147,10 @@ func agentRegisterCheck(ctx context.Context, r *request) (*reply, error) {
 	if def.Name == "" {
 		return nil, api.Errorf(api.Invalid, "Missing check name")
 	}
-	return done(r.server.cfg.Agent.RegisterCheck(ctx, &def))
+	if def.Token == "" {
+		def.Token = r.opts.Token
+	}
+	return nil, r.server.cfg.Agent.RegisterCheck(ctx, &def)
 }
 
 func agentDeregisterCheck(ctx context.Context, r *request) (*reply, error) {
@@ -391,7 +158,7 @@ func agentDeregisterCheck(ctx context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return done(r.server.cfg.Agent.DeregisterCheck(ctx, id))
+	return nil, r.server.cfg.Agent.DeregisterCheck(ctx, id)
 }
 
 // agentReport sets a TTL check's status; the note becomes its output.
@@ -401,7 +168,7 @@ func agentReport(status string) handler {
 		if err != nil {
 			return nil, err
 		}
-		return done(r.server.cfg.Agent.UpdateTTL(ctx, id, status, r.query.get("note")))
+		return nil, r.server.cfg.Agent.UpdateTTL(ctx, id, status, r.query.get("note"))
 	}
 }
 
@@ -417,5 +184,5 @@ func agentUpdate(ctx context.Context, r *request) (*reply, error) {
 	if in.Status == "" || api.ValidStatus(in.Status) != nil {
 		return nil, api.Errorf(api.Invalid, "Invalid check status: '%s'", in.Status)
 	}
-	return done(r.server.cfg.Agent.UpdateTTL(ctx, id, in.Status, in.Output))
+	return nil, r.server.cfg.Agent.UpdateTTL(ctx, id, in.Status, in.Output)
 }

@@ -8,47 +8,25 @@ import (
 	"github.com/rollcall/rollcall/server/internal/endpoint"
 )
 
-// value reads without the headers of a query: status routes have none.
-func (r *request) value(ctx context.Context, kind endpoint.Kind) (*reply, error) {
-	rep, err := r.read(ctx, &endpoint.Query{Kind: kind})
-	if err != nil {
-		return nil, err
+// clusterStatus reads what the cluster says of itself: no query, so without a query's headers.
+func clusterStatus(kind endpoint.Kind) handler {
+	return func(ctx context.Context, r *request) (*reply, error) {
+		r.opts.MinIndex = 0 // there is nothing to wait for
+		rep, err := r.read(ctx, &endpoint.Query{Kind: kind})
+		if err != nil {
+			return nil, err
+		}
+		rep.meta = noMeta
+		return rep, nil
 	}
-	b, err := rep.answer.JSON()
-	if err != nil {
-		return nil, err
-	}
-	return &reply{raw: b, header: map[string][]string{"Content-Type": jsonType}}, nil
-}
-
-func statusLeader(ctx context.Context, r *request) (*reply, error) {
-	return r.value(ctx, endpoint.Leader)
-}
-func statusPeers(ctx context.Context, r *request) (*reply, error) {
-	return r.value(ctx, endpoint.Peers)
-}
-
-func catalogDatacenters(ctx context.Context, r *request) (*reply, error) {
-	return r.value(ctx, endpoint.Datacenters)
-}
-
-func raftConfiguration(ctx context.Context, r *request) (*reply, error) {
-	return r.value(ctx, endpoint.Raft)
 }
 
 func catalogRegister(ctx context.Context, r *request) (*reply, error) {
-	var in struct {
-		api.Registration
-		Service *api.Service
-	}
+	var in api.Registration
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
-	in.Registration.Service = in.Service
-	if in.Node == "" && in.ID == "" || in.Address == "" && !in.SkipNodeUpdate {
-		return nil, api.Errorf(api.Invalid, "Must provide node and address")
-	}
-	return r.write(ctx, in.Datacenter, &command.Register{Registration: in.Registration})
+	return r.write(ctx, in.Datacenter, &command.Register{Registration: in})
 }
 
 func catalogDeregister(ctx context.Context, r *request) (*reply, error) {
@@ -56,13 +34,11 @@ func catalogDeregister(ctx context.Context, r *request) (*reply, error) {
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
-	if in.Node == "" {
-		return nil, api.Errorf(api.Invalid, "Must provide node")
-	}
 	return r.write(ctx, in.Datacenter, &command.Deregister{Deregistration: in})
 }
 
 // write commits a command and answers true, or false where a condition did not hold.
+// The endpoint says what is wrong with one.
 func (r *request) write(ctx context.Context, dc string, c command.Command) (*reply, error) {
 	if r.opts.Datacenter != "" {
 		dc = r.opts.Datacenter
@@ -71,15 +47,14 @@ func (r *request) write(ctx context.Context, dc string, c command.Command) (*rep
 	if err != nil {
 		return nil, err
 	}
-	return outcome(res.OK, nil)
+	return &reply{value: res.OK}, nil
 }
 
-func catalogNodes(ctx context.Context, r *request) (*reply, error) {
-	return r.read(ctx, r.discovery(&endpoint.Query{Kind: endpoint.Nodes}))
-}
-
-func catalogServices(ctx context.Context, r *request) (*reply, error) {
-	return r.read(ctx, r.discovery(&endpoint.Query{Kind: endpoint.Services}))
+// listed reads a whole table.
+func listed(kind endpoint.Kind) handler {
+	return func(ctx context.Context, r *request) (*reply, error) {
+		return r.read(ctx, r.discovery(&endpoint.Query{Kind: kind}))
+	}
 }
 
 // named reads what the path's tail names.
@@ -93,22 +68,6 @@ func named(kind endpoint.Kind, what string) handler {
 	}
 }
 
-var (
-	catalogService      = named(endpoint.ServiceNodes, "service name")
-	catalogNode         = named(endpoint.NodeServices, "node name")
-	catalogNodeServices = named(endpoint.NodeList, "node name")
-	healthNode          = named(endpoint.HealthNode, "node name")
-	healthChecks        = named(endpoint.HealthChecks, "service name")
-)
-
-func healthState(ctx context.Context, r *request) (*reply, error) {
-	state, err := r.name("check state")
-	if err != nil {
-		return nil, err
-	}
-	return r.read(ctx, r.discovery(&endpoint.Query{Kind: endpoint.HealthState, Name: state}))
-}
-
 func healthService(ctx context.Context, r *request) (*reply, error) {
 	name, err := r.name("service name")
 	if err != nil {
@@ -119,4 +78,19 @@ func healthService(ctx context.Context, r *request) (*reply, error) {
 		return nil, err
 	}
 	return r.read(ctx, r.discovery(&endpoint.Query{Kind: endpoint.HealthService, Name: name, Passing: passing}))
+}
+
+// coordinateNodes says that no node has coordinates. They never change, so whoever
+// waits for a change waits for as long as it may.
+func coordinateNodes(ctx context.Context, r *request) (*reply, error) {
+	if r.opts.MinIndex > 0 {
+		over, cancel := r.patience(ctx)
+		defer cancel()
+		<-over.Done()
+		if err := ended(over); err != nil {
+			return nil, err
+		}
+	}
+	answer := &endpoint.Answer{Found: true, Value: []any{}, Meta: api.QueryMeta{Index: 1, KnownLeader: true}}
+	return &reply{answer: answer, meta: indexMeta}, nil
 }

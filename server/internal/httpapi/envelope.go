@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -13,8 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
+	"unicode"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
@@ -27,6 +27,7 @@ type request struct {
 	opts   api.QueryOptions // of reads
 	tail   string           // the path behind the route
 	server *Server
+	w      http.ResponseWriter // for deadlines only
 }
 
 // reply is an outcome. At most one of value, answer and raw is set; none is an empty
@@ -36,8 +37,18 @@ type reply struct {
 	value  any
 	answer *endpoint.Answer
 	raw    []byte
+	meta   meta // which headers an answer has
 	header http.Header
 }
+
+// meta says which of a query's headers go with its answer.
+type meta uint8
+
+const (
+	allMeta   meta = iota // catalog and health
+	indexMeta             // keys: without what only those have
+	noMeta                // routes that are no queries
+)
 
 // handler carries out one request.
 type handler func(context.Context, *request) (*reply, error)
@@ -45,10 +56,8 @@ type handler func(context.Context, *request) (*reply, error)
 // serve is the envelope's outer half: what holds whatever the route.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Vary", "Accept-Encoding")
-	h.Set("X-Consul-Default-Acl-Policy", "allow")
-	for k, v := range s.cfg.Headers {
-		h.Set(k, v)
+	for k, v := range s.fixed {
+		h[k] = v
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -56,42 +65,70 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 				panic(p)
 			}
 			s.log.Error("request failed by a fault of ours", "path", r.URL.Path, "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-			http.Error(w, "internal fault; the agent's log says more", http.StatusInternalServerError)
+			fail(w, http.StatusInternalServerError, "internal fault; the agent's log says more")
 		}
 	}()
 	if !printable(r.URL.Path) {
 		fail(w, http.StatusBadRequest, "the path holds unprintable characters")
 		return
 	}
+	to, path := s.router.find(r.URL.Path)
 	for _, p := range s.cfg.BlockEndpoints {
-		if strings.HasPrefix(r.URL.Path, p) {
+		if strings.HasPrefix(path, p) {
 			fail(w, http.StatusForbidden, "Endpoint is blocked by agent configuration")
 			return
 		}
 	}
-	s.mux.ServeHTTP(w, r)
+	if to == nil {
+		s.unknown(w, path)
+		return
+	}
+	to.serve(w, r, path)
+}
+
+// printable reports whether a path has nothing that could deceive a log or a header.
+func printable(path string) bool {
+	return !strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // fail writes an error as Consul does: its text is the whole body.
-func fail(w http.ResponseWriter, status int, text string) {
+func fail(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	w.Write([]byte(text)) // the client may have left: nobody to tell
+	send(w, code, []byte(text))
+}
+
+// send writes a body. The client has time for each piece, so that one that does not
+// read cannot hold the connection for ever.
+func send(w http.ResponseWriter, code int, body []byte) {
+	w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
+	c := http.NewResponseController(w)
+	c.SetWriteDeadline(time.Now().Add(pieceTime)) // a writer without deadlines is a test's
+	w.WriteHeader(code)
+	for {
+		n := min(len(body), pieceSize)
+		if _, err := w.Write(body[:n]); err != nil {
+			return // the client left: nobody to tell
+		}
+		if body = body[n:]; len(body) == 0 {
+			return
+		}
+		c.SetWriteDeadline(time.Now().Add(pieceTime))
+	}
 }
 
 // wrap is the envelope's inner half, for one route: which verbs it has, and the handler
 // of each.
-func (s *Server) wrap(prefix string, verbs map[string]handler) http.HandlerFunc {
-	allow := make([]string, 0, len(verbs)+1)
-	for v := range verbs {
-		allow = append(allow, v)
+func (s *Server) wrap(prefix string, verbs map[string]handler) func(http.ResponseWriter, *http.Request, string) {
+	allow := []string{http.MethodOptions}
+	for _, v := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
+		if verbs[v] != nil {
+			allow = append(allow, v)
+		}
 	}
-	slices.Sort(allow)
-	allow = append([]string{http.MethodOptions}, allow...)
-	return func(w http.ResponseWriter, r *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request, path string) {
 		method := r.Method
-		if method == http.MethodHead && verbs[http.MethodGet] != nil {
+		if method == http.MethodHead {
 			method = http.MethodGet // net/http leaves the body out
 		}
 		h := verbs[method]
@@ -106,33 +143,49 @@ func (s *Server) wrap(prefix string, verbs map[string]handler) http.HandlerFunc 
 			fail(w, http.StatusForbidden, "Access is restricted")
 			return
 		}
-		req := &request{Request: r, query: parseQuery(r.URL.RawQuery), tail: strings.TrimPrefix(r.URL.Path, prefix), server: s}
+		req := &request{Request: r, query: parseQuery(r.URL.RawQuery), tail: path[len(prefix):], server: s, w: w}
 		err := req.options()
 		var rep *reply
 		if err == nil {
 			rep, err = h(r.Context(), req)
 		}
-		if err != nil {
-			s.failed(w, r, rep, err)
-			return
+		if err == nil {
+			err = s.write(w, req, rep)
 		}
-		s.write(w, req, rep)
+		if err != nil {
+			s.failed(w, r, err)
+		}
 	}
 }
 
-// failed answers an error. A reply beside it carries headers that go along.
-func (s *Server) failed(w http.ResponseWriter, r *http.Request, rep *reply, err error) {
-	if r.Context().Err() != nil && !errors.Is(err, api.ErrNoLeader) {
-		return // the client left, or the server ends
-	}
-	if rep != nil {
-		copyHeader(w.Header(), rep.header)
-	}
+// failed answers an error.
+func (s *Server) failed(w http.ResponseWriter, r *http.Request, err error) {
 	code := status(err)
-	if code == http.StatusInternalServerError {
+	if code == http.StatusInternalServerError && r.Context().Err() == nil {
 		s.log.Warn("request failed", "method", r.Method, "path", r.URL.Path, "from", r.RemoteAddr, "err", err)
 	}
 	fail(w, code, err.Error())
+}
+
+// status turns an error into a status: the one place that decides it.
+func status(err error) int {
+	switch api.KindOf(err) {
+	case api.Invalid:
+		return http.StatusBadRequest
+	case api.NotFound:
+		return http.StatusNotFound
+	case api.Forbidden:
+		return http.StatusForbidden
+	case api.Unauthorized:
+		return http.StatusUnauthorized
+	case api.Conflict:
+		return http.StatusConflict
+	case api.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case api.Busy:
+		return http.StatusTooManyRequests
+	}
+	return http.StatusInternalServerError
 }
 
 // mayWrite reports whether the client's address may write over HTTP.
@@ -148,75 +201,58 @@ func (s *Server) mayWrite(r *http.Request) bool {
 	return slices.ContainsFunc(s.cfg.AllowWriteFrom, func(n *net.IPNet) bool { return n.Contains(ip) })
 }
 
-func copyHeader(to, from http.Header) {
-	for k, v := range from {
-		to[k] = v
-	}
-}
-
-// write sends a reply.
-func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) {
+// write sends a reply. An error means that nothing was sent yet.
+func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 	if rep == nil {
-		w.WriteHeader(http.StatusOK)
-		return
+		rep = &reply{}
 	}
-	copyHeader(w.Header(), rep.header)
-	body, isJSON := rep.raw, false
+	h := w.Header()
+	body, isJSON := rep.raw, true
 	var err error
 	switch {
 	case rep.answer != nil:
-		setMeta(w.Header(), rep.answer)
 		body, err = rep.answer.JSON()
-		isJSON = true
 	case rep.value != nil:
 		body, err = marshal(rep.value)
-		isJSON = true
+	default:
+		isJSON = false
 	}
 	if err != nil {
-		s.failed(w, r.Request, nil, fmt.Errorf("encode answer: %w", err))
-		return
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	pretty := isJSON && (s.cfg.Pretty || r.query.has("pretty"))
+	if pretty {
+		body = indent(body)
+	}
+	if len(body) > minGzip && acceptsGzip(r.Request) {
+		if rep.answer != nil && !pretty {
+			body, err = s.packer.pack(body)
+		} else {
+			body, err = compress(body)
+		}
+		if err != nil {
+			return err
+		}
+		h.Set("Content-Encoding", "gzip")
 	}
 	if isJSON {
-		w.Header()["Content-Type"] = jsonType
-		if s.cfg.Pretty || r.query.has("pretty") {
-			var out bytes.Buffer
-			if json.Indent(&out, body, "", "    ") == nil {
-				out.WriteByte('\n')
-				body = out.Bytes()
-			}
-		}
+		h["Content-Type"] = jsonType
+	}
+	if rep.answer != nil {
+		setMeta(h, rep.answer, rep.meta)
+	}
+	for k, v := range rep.header {
+		h[k] = v
 	}
 	code := rep.status
 	if code == 0 {
 		code = http.StatusOK
 	}
-	if len(body) > minGzip && acceptsGzip(r.Request) && w.Header().Get("Content-Encoding") == "" {
-		w.Header().Set("Content-Encoding", "gzip")
-		w.WriteHeader(code)
-		z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
-		z.Write(body)
-		z.Close()
-		return
-	}
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(code)
-	w.Write(body)
+	send(w, code, body)
+	return nil
 }
 
 var jsonType = []string{"application/json"}
-
-// minGzip is the body size above which compression is worth it, as Consul has it.
-const minGzip = 1400
-
-func acceptsGzip(r *http.Request) bool {
-	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
-		name, q, _ := strings.Cut(strings.TrimSpace(part), ";")
-		if name == "gzip" && strings.ReplaceAll(q, " ", "") != "q=0" {
-			return true
-		}
-	}
-	return false
-}
 
 // marshal encodes as Consul does: no HTML escapes, no newline.
 func marshal(v any) ([]byte, error) {
@@ -229,80 +265,45 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
+// indent sets JSON as people read it.
+func indent(body []byte) []byte {
+	var out bytes.Buffer
+	if json.Indent(&out, body, "", "    ") != nil {
+		return body
+	}
+	out.WriteByte('\n')
+	return out.Bytes()
+}
+
 // setMeta writes the headers of a read. LastContact must be there always: the stock
 // client stops reading headers where it is missing.
-func setMeta(h http.Header, a *endpoint.Answer) {
+func setMeta(h http.Header, a *endpoint.Answer, which meta) {
+	if which == noMeta {
+		return
+	}
 	m := a.Meta
 	h["X-Consul-Index"] = []string{strconv.FormatUint(max(m.Index, 1), 10)}
 	h["X-Consul-Knownleader"] = []string{strconv.FormatBool(m.KnownLeader)}
-	h["X-Consul-Lastcontact"] = []string{strconv.FormatInt(int64(m.LastContact/time.Millisecond), 10)}
-	h["X-Consul-Effective-Consistency"] = []string{m.Consistency.String()}
-	h["X-Consul-Query-Backend"] = []string{"blocking-query"}
-}
-
-// options reads what every read takes.
-func (r *request) options() error {
-	o := &r.opts
-	o.Datacenter = r.query.get("dc")
-	if dc := r.query.get("datacenter"); dc != "" {
-		o.Datacenter = dc
+	h["X-Consul-Lastcontact"] = []string{strconv.FormatInt(m.LastContact.Milliseconds(), 10)}
+	if which == allMeta {
+		h["X-Consul-Effective-Consistency"] = []string{m.Consistency.String()}
+		h["X-Consul-Query-Backend"] = []string{"blocking-query"}
 	}
-	o.Token = r.token()
-	stale, consistent := r.query.has("stale"), r.query.has("consistent")
-	if text := r.query.get("max_stale"); text != "" {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			return api.Errorf(api.Invalid, "Invalid max_stale value %q", text)
-		}
-		o.MaxStale, stale = d, true
-	}
-	switch {
-	case stale && consistent:
-		return api.Errorf(api.Invalid, "Cannot specify ?stale with ?consistent, conflicting semantics.")
-	case r.query.has("cached") && consistent:
-		return api.Errorf(api.Invalid, "Cannot specify ?cached with ?consistent, conflicting semantics.")
-	case r.query.has("leader"):
-	case stale:
-		o.Consistency = api.Stale
-	case consistent:
-		o.Consistency = api.Consistent
-	}
-	if text := r.query.get("wait"); text != "" {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			return api.Errorf(api.Invalid, "Invalid wait time")
-		}
-		o.MaxWait = d
-	}
-	if text := r.query.get("index"); text != "" {
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			return api.Errorf(api.Invalid, "Invalid index")
-		}
-		o.MinIndex = n
-	}
-	return nil
-}
-
-// token finds a token in the query, its own header, or the standard one.
-func (r *request) token() string {
-	if t := r.query.get("token"); t != "" {
-		return t
-	}
-	if t := r.Header.Get("X-Consul-Token"); t != "" {
-		return t
-	}
-	if scheme, t, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "bearer") {
-		return strings.TrimSpace(t)
-	}
-	return ""
 }
 
 // read asks the endpoint.
 func (r *request) read(ctx context.Context, q *endpoint.Query) (*reply, error) {
 	q.QueryOptions = r.opts
+	if q.MinIndex > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = waiting(ctx)
+		defer cancel()
+	}
 	a, err := r.server.cfg.Endpoint.Read(ctx, q)
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errEnding) {
+			err = errEnding
+		}
 		return nil, err
 	}
 	return &reply{answer: a}, nil
@@ -322,14 +323,51 @@ const maxBody = 4 << 20
 // decode reads the body as JSON. Unknown fields are left alone: older clients send some
 // that have no meaning any more.
 func (r *request) decode(v any) error {
-	b := http.MaxBytesReader(nil, r.Body, maxBody)
-	err := json.NewDecoder(b).Decode(v)
-	var tooBig *http.MaxBytesError
-	if errors.As(err, &tooBig) {
-		return api.Errorf(api.TooLarge, "Request body too large, max size: %d bytes", tooBig.Limit)
-	}
+	b, err := r.body(maxBody)
 	if err != nil {
+		return err
+	}
+	if err := json.NewDecoder(bytes.NewReader(b)).Decode(v); err != nil {
 		return api.Errorf(api.Invalid, "Request decode failed: %v", err)
 	}
+	known, ok := v.(interface{ UnknownKeys(map[string]any) []string })
+	if ok && r.server.log.Enabled(r.Context(), slog.LevelDebug) {
+		var all map[string]any
+		if json.Unmarshal(b, &all) == nil {
+			if keys := known.UnknownKeys(all); len(keys) > 0 {
+				r.server.log.Debug("fields without a meaning are left alone", "path", r.URL.Path, "fields", keys)
+			}
+		}
+	}
 	return nil
+}
+
+// body reads a body of at most limit bytes, in bounded time.
+func (r *request) body(limit int) ([]byte, error) {
+	size := r.ContentLength // -1 if the client did not say
+	tooLarge := func(n int64) error {
+		return api.Errorf(api.TooLarge, "Request body(%d bytes) too large, max size: %d bytes.", n, limit)
+	}
+	switch {
+	case size == 0:
+		return nil, nil
+	case size > int64(limit):
+		return nil, tooLarge(size)
+	}
+	c := http.NewResponseController(r.w)
+	c.SetReadDeadline(time.Now().Add(bodyTime))
+	defer c.SetReadDeadline(time.Time{})
+	var b bytes.Buffer
+	if size > 0 {
+		b.Grow(int(size) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(http.MaxBytesReader(r.w, r.Body, int64(limit)))
+	var over *http.MaxBytesError
+	switch {
+	case errors.As(err, &over):
+		return nil, tooLarge(over.Limit + 1)
+	case err != nil:
+		return nil, api.Errorf(api.Invalid, "Request body could not be read: %v", err)
+	}
+	return b.Bytes(), nil
 }

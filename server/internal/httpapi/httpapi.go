@@ -9,13 +9,9 @@ package httpapi
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/rollcall/rollcall/internal/api"
@@ -50,8 +46,8 @@ type Config struct {
 	Endpoint         endpoint.Endpoint
 	Agent            Agent
 	Datacenter, Node string
-	// DefaultQueryTime and MaxQueryTime are the endpoint's to apply; the door only lets
-	// connections live that long.
+	// DefaultQueryTime and MaxQueryTime bound waits for what this agent has itself. Those
+	// for the catalog are the endpoint's to bound. Defaults 300s and 600s.
 	DefaultQueryTime, MaxQueryTime time.Duration
 	Pretty                         bool         // indent always
 	UI                             http.Handler // nil: off
@@ -69,10 +65,12 @@ type Config struct {
 
 // Server serves the API on any number of listeners.
 type Server struct {
-	cfg  Config
-	log  *slog.Logger
-	mux  *http.ServeMux
-	gate gate
+	cfg    Config
+	log    *slog.Logger
+	router *router
+	fixed  http.Header // what every answer carries
+	gate   gate
+	packer packer
 }
 
 // New makes the API; it starts nothing.
@@ -80,142 +78,30 @@ func New(cfg Config) *Server {
 	if cfg.KVMaxValueSize == 0 {
 		cfg.KVMaxValueSize = 512 << 10
 	}
+	if cfg.DefaultQueryTime == 0 {
+		cfg.DefaultQueryTime = 300 * time.Second
+	}
+	if cfg.MaxQueryTime == 0 {
+		cfg.MaxQueryTime = 600 * time.Second
+	}
 	if cfg.UIPath == "" {
 		cfg.UIPath = "/ui/"
 	}
 	if cfg.MaxConnsPerClient == nil {
 		cfg.MaxConnsPerClient = func() int { return 0 }
 	}
-	s := &Server{cfg: cfg, log: cfg.Log.With("room", "httpapi"), gate: gate{open: map[string]int{}}}
-	s.mux = s.routes()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, log: cfg.Log.With("room", "httpapi"), fixed: http.Header{}, gate: gate{open: map[string]int{}}}
+	s.fixed.Set("Vary", "Accept-Encoding")
+	s.fixed.Set("X-Consul-Default-ACL-Policy", "allow")
+	for k, v := range cfg.Headers {
+		s.fixed.Set(k, v)
+	}
+	s.router = s.routes()
 	return s
 }
 
 // Handler is the API without listeners.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
-
-// shutdownTime is how long requests under way may take when the server ends. Blocking
-// reads end with their context.
-const shutdownTime = 3 * time.Second
-
-// Serve answers on l until ctx ends. It closes l.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	base, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	srv := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ConnState:         s.gate.state,
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
-	failed := make(chan error, 1) // Serve's end is not waited for after a shutdown
-	go func() { failed <- srv.Serve(&limited{Listener: l, server: s}) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	end()
-	bounded, cancel := context.WithTimeout(context.Background(), shutdownTime)
-	defer cancel()
-	if err := srv.Shutdown(bounded); err != nil {
-		return srv.Close()
-	}
-	return nil
-}
-
-// gate counts the connections of each client address.
-type gate struct {
-	mu   sync.Mutex
-	open map[string]int // guarded by mu
-}
-
-func (g *gate) enter(c net.Conn, limit int) bool {
-	host := hostOf(c)
-	if host == "" {
-		return true
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if limit > 0 && g.open[host] >= limit {
-		return false
-	}
-	g.open[host]++
-	return true
-}
-
-func (g *gate) state(c net.Conn, st http.ConnState) {
-	if st != http.StateClosed && st != http.StateHijacked {
-		return
-	}
-	host := hostOf(c)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.open[host]--; g.open[host] <= 0 {
-		delete(g.open, host)
-	}
-}
-
-// hostOf is a connection's client address, "" for a unix socket.
-func hostOf(c net.Conn) string {
-	a, ok := c.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return ""
-	}
-	return a.IP.String()
-}
-
-// limited turns clients with too many connections away, with a word.
-type limited struct {
-	net.Listener
-	server *Server
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil || l.server.gate.enter(c, l.server.cfg.MaxConnsPerClient()) {
-			return c, err
-		}
-		go refuse(c)
-	}
-}
-
-func refuse(c net.Conn) {
-	defer c.Close()
-	const text = "Your IP is issuing too many concurrent connections, please rate limit your calls\n"
-	c.SetDeadline(time.Now().Add(time.Second))
-	fmt.Fprintf(c, "HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\nRetry-After: 1\r\n\r\n%s", len(text), text)
-}
-
-// status turns an error into a status: the one place that decides it.
-func status(err error) int {
-	var t *http.MaxBytesError
-	if errors.As(err, &t) {
-		return http.StatusRequestEntityTooLarge
-	}
-	switch api.KindOf(err) {
-	case api.Invalid:
-		return http.StatusBadRequest
-	case api.NotFound:
-		return http.StatusNotFound
-	case api.Forbidden:
-		return http.StatusForbidden
-	case api.Unauthorized:
-		return http.StatusUnauthorized
-	case api.Conflict:
-		return http.StatusConflict
-	case api.TooLarge:
-		return http.StatusRequestEntityTooLarge
-	case api.Busy:
-		return http.StatusTooManyRequests
-	}
-	return http.StatusInternalServerError
-}
-
-// printable reports whether a path has nothing that could deceive a log or a header.
-func printable(path string) bool {
-	return !strings.ContainsFunc(path, func(r rune) bool { return r < 0x20 || r == 0x7f })
-}

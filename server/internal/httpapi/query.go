@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
@@ -19,7 +20,7 @@ func parseQuery(raw string) values {
 	if raw == "" {
 		return nil
 	}
-	var out values
+	out := make(values, 0, strings.Count(raw, "&")+1)
 	for part := range strings.SplitSeq(raw, "&") {
 		if part == "" {
 			continue
@@ -68,6 +69,17 @@ func (v values) all(key string) []string {
 	return out
 }
 
+// exclusive reports whether more than one of the parameters is there.
+func (v values) exclusive(keys ...string) bool {
+	n := 0
+	for _, k := range keys {
+		if v.has(k) {
+			n++
+		}
+	}
+	return n > 1
+}
+
 // flag reads a boolean parameter; standing alone it is true.
 func (v values) flag(key string) (bool, error) {
 	if !v.has(key) {
@@ -82,6 +94,77 @@ func (v values) flag(key string) (bool, error) {
 		return false, api.Errorf(api.Invalid, "Invalid value for ?%s", key)
 	}
 	return b, nil
+}
+
+// number reads a parameter that is an unsigned number, 0 where it is not there.
+func (v values) number(key string) (uint64, error) {
+	if !v.has(key) {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(v.get(key), 10, 64)
+	if err != nil {
+		return 0, api.Errorf(api.Invalid, "Invalid value for ?%s: %q is not a number", key, v.get(key))
+	}
+	return n, nil
+}
+
+// options reads what every read takes.
+func (r *request) options() error {
+	o := &r.opts
+	o.Datacenter = r.query.get("dc")
+	if dc := r.query.get("datacenter"); dc != "" {
+		o.Datacenter = dc
+	}
+	o.Token = r.token()
+	stale, consistent := r.query.has("stale"), r.query.has("consistent")
+	if text := r.query.get("max_stale"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return api.Errorf(api.Invalid, "Invalid max_stale value %q", text)
+		}
+		if d > 0 {
+			o.MaxStale, stale = d, true
+		}
+	}
+	switch {
+	case stale && consistent:
+		return api.Errorf(api.Invalid, "Cannot specify ?stale with ?consistent, conflicting semantics.")
+	case r.query.has("cached") && consistent:
+		return api.Errorf(api.Invalid, "Cannot specify ?cached with ?consistent, conflicting semantics.")
+	case stale:
+		o.Consistency = api.Stale
+	case consistent:
+		o.Consistency = api.Consistent
+	}
+	if text := r.query.get("wait"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return api.Errorf(api.Invalid, "Invalid wait time")
+		}
+		o.MaxWait = max(d, 0)
+	}
+	if text := r.query.get("index"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return api.Errorf(api.Invalid, "Invalid index")
+		}
+		o.MinIndex = n
+	}
+	return nil
+}
+
+// token finds a token in the query, its own header, or the standard one.
+func (r *request) token() string {
+	if t := r.query.get("token"); t != "" {
+		return t
+	}
+	if t := r.Header.Get("X-Consul-Token"); t != "" {
+		return t
+	}
+	if scheme, t, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "bearer") {
+		return strings.TrimSpace(t)
+	}
+	return ""
 }
 
 // discovery fills the conditions that catalog and health reads share.

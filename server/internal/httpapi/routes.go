@@ -1,30 +1,27 @@
 package httpapi
 
 import (
-	"context"
 	"net/http"
 	"net/http/pprof"
 	"strings"
 
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/endpoint"
 )
 
-// route is a path, all below it where it ends in a slash, with its verbs.
+// route is a path, or all below it where it ends in a slash, with its verbs.
 type route struct {
 	path  string
 	verbs map[string]handler
 }
 
 func get(h handler) map[string]handler { return map[string]handler{http.MethodGet: h} }
-func put(h handler) map[string]handler {
-	// POST is what some clients send where PUT is meant
-	return map[string]handler{http.MethodPut: h}
-}
+func put(h handler) map[string]handler { return map[string]handler{http.MethodPut: h} }
 
 // table is every route we answer.
 var table = []route{
-	{"/v1/status/leader", get(statusLeader)},
-	{"/v1/status/peers", get(statusPeers)},
+	{"/v1/status/leader", get(clusterStatus(endpoint.Leader))},
+	{"/v1/status/peers", get(clusterStatus(endpoint.Peers))},
 
 	{"/v1/agent/self", get(agentSelf)},
 	{"/v1/agent/members", get(agentMembers)},
@@ -52,21 +49,23 @@ var table = []route{
 
 	{"/v1/catalog/register", put(catalogRegister)},
 	{"/v1/catalog/deregister", put(catalogDeregister)},
-	{"/v1/catalog/datacenters", get(catalogDatacenters)},
-	{"/v1/catalog/nodes", get(catalogNodes)},
-	{"/v1/catalog/services", get(catalogServices)},
-	{"/v1/catalog/service/", get(catalogService)},
-	{"/v1/catalog/node/", get(catalogNode)},
-	{"/v1/catalog/node-services/", get(catalogNodeServices)},
+	{"/v1/catalog/datacenters", get(clusterStatus(endpoint.Datacenters))},
+	{"/v1/catalog/nodes", get(listed(endpoint.Nodes))},
+	{"/v1/catalog/services", get(listed(endpoint.Services))},
+	{"/v1/catalog/service/", get(named(endpoint.ServiceNodes, "service name"))},
+	{"/v1/catalog/node/", get(named(endpoint.NodeServices, "node name"))},
+	{"/v1/catalog/node-services/", get(named(endpoint.NodeList, "node name"))},
 
-	{"/v1/health/node/", get(healthNode)},
-	{"/v1/health/checks/", get(healthChecks)},
-	{"/v1/health/state/", get(healthState)},
+	{"/v1/health/node/", get(named(endpoint.HealthNode, "node name"))},
+	{"/v1/health/checks/", get(named(endpoint.HealthChecks, "service name"))},
+	{"/v1/health/state/", get(named(endpoint.HealthState, "check state"))},
 	{"/v1/health/service/", get(healthService)},
+
+	{"/v1/coordinate/nodes", get(coordinateNodes)},
 
 	{"/v1/kv/", map[string]handler{http.MethodGet: kvGet, http.MethodPut: kvPut, http.MethodDelete: kvDelete}},
 
-	{"/v1/operator/raft/configuration", get(raftConfiguration)},
+	{"/v1/operator/raft/configuration", get(clusterStatus(endpoint.Raft))},
 }
 
 // left are areas of Consul's API that this server does not have, with what to say.
@@ -97,57 +96,47 @@ var left = map[string]string{
 	"/v1/agent/host":          "host information is not part of this version yet",
 }
 
-// routes builds the mux from the table.
-func (s *Server) routes() *http.ServeMux {
-	mux := http.NewServeMux()
+// routes builds the router from the tables.
+func (s *Server) routes() *router {
+	to := newRouter()
 	for _, r := range table {
-		mux.HandleFunc(r.path, s.wrap(r.path, r.verbs))
+		to.add(r.path, s.wrap(r.path, r.verbs))
 	}
 	for path, why := range left {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			fail(w, http.StatusNotFound, r.URL.Path+": "+why)
+		to.add(path, func(w http.ResponseWriter, _ *http.Request, path string) {
+			fail(w, http.StatusNotFound, path+": "+why)
 		})
 	}
-	mux.HandleFunc("/v1/acl/", func(w http.ResponseWriter, _ *http.Request) {
+	to.add("/v1/acl/", func(w http.ResponseWriter, _ *http.Request, _ string) {
 		fail(w, http.StatusUnauthorized, "ACL support disabled")
 	})
 	if s.cfg.UI != nil {
-		mux.Handle(s.cfg.UIPath, s.cfg.UI)
+		page := strings.TrimSuffix(s.cfg.UIPath, "/") + "/"
+		moved := func(w http.ResponseWriter, r *http.Request, _ string) {
+			http.Redirect(w, r, page, http.StatusMovedPermanently)
+		}
+		to.exact("/", moved)
+		to.exact(strings.TrimSuffix(page, "/"), moved)
+		to.add(page, foreign(s.cfg.UI, pieceTime))
 	}
 	if s.cfg.Debug {
-		mux.HandleFunc("/debug/pprof/", pprof.Index)
-		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		to.add("/debug/pprof/", foreign(http.HandlerFunc(pprof.Index), 0))
+		to.add("/debug/pprof/cmdline", foreign(http.HandlerFunc(pprof.Cmdline), 0))
+		to.add("/debug/pprof/profile", foreign(http.HandlerFunc(pprof.Profile), 0))
+		to.add("/debug/pprof/symbol", foreign(http.HandlerFunc(pprof.Symbol), 0))
+		to.add("/debug/pprof/trace", foreign(http.HandlerFunc(pprof.Trace), 0))
 	}
-	mux.HandleFunc("/", s.unknown)
-	return mux
+	return to
 }
 
 // unknown answers what no route does.
-func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
+func (s *Server) unknown(w http.ResponseWriter, path string) {
 	switch {
-	case r.URL.Path == "/" && s.cfg.UI != nil:
-		http.Redirect(w, r, s.cfg.UIPath, http.StatusMovedPermanently)
-	case r.URL.Path == "/":
+	case path == "/":
 		fail(w, http.StatusOK, "Rollcall agent (the web UI is off: start it with -ui)")
-	case strings.HasPrefix(r.URL.Path, "/v1/"):
-		fail(w, http.StatusNotFound, "Invalid URL path: "+r.URL.Path+" is no route of this API")
+	case strings.HasPrefix(path, "/v1/"):
+		fail(w, http.StatusNotFound, "Invalid URL path: "+path+" is no route of this API")
 	default:
 		fail(w, http.StatusNotFound, "Invalid URL path: the API is below /v1/")
 	}
 }
-
-// done is the reply of handlers that say nothing but that it worked.
-func done(err error) (*reply, error) { return nil, err }
-
-// outcome is the reply of writes that answer true or false.
-func outcome(ok bool, err error) (*reply, error) {
-	if err != nil {
-		return nil, err
-	}
-	return &reply{value: ok}, nil
-}
-
-var _ handler = func(context.Context, *request) (*reply, error) { return nil, nil }
