@@ -6,6 +6,7 @@
 #
 #   base-images.sh nginx      nginx:1.22-lab   (scratch + .debs + busybox)
 #   base-images.sh golang     golang:1.26-lab  (scratch + .debs + GOROOT)
+#   base-images.sh engine     docker:28-dind-lab   (minbase with a Docker engine, ~2 min)
 #   base-images.sh debian     debian:bookworm-slim-lab (minbase, ~1 min)
 #
 # DOCKER_HOST is honoured; LABEL adds a label (owner=lab); TAG overrides a tag.
@@ -129,6 +130,19 @@ debian() {
         tar -C "$r" -cf "$work/r.tar" .
     fi
     docker import -c "LABEL $LABEL" -c 'CMD ["bash"]' "$work/r.tar" "$tag" >/dev/null
+    docker image inspect -f "$tag {{.Size}} bytes" "$tag"
+}
+
+# a Docker engine in a container, for two-engines.sh
+engine() {
+    local tag=${TAG:-docker:28-dind-lab} uri
+    have "$tag" && return
+    command -v mmdebstrap >/dev/null || { apt-get update -qq; apt-get install -y -qq --no-install-recommends mmdebstrap >/dev/null; }
+    uri=${MIRROR:-$(awk '/^URIs/{print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null)}
+    mmdebstrap --quiet --variant=minbase --mode=root --include=docker.io,iptables,ca-certificates \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/man/*' "$SUITE" "$work/r.tar" ${uri:+"$uri"}
+    docker import -c "LABEL $LABEL" -c 'CMD ["dockerd"]' "$work/r.tar" "$tag" >/dev/null
     docker image inspect -f "$tag {{.Size}} bytes" "$tag"
 }
 

@@ -90,6 +90,55 @@ func TestLab(t *testing.T) {
 			t.Errorf("%s: %d, %v\n%s", name, code, err, body)
 		}
 	}
+	t.Run("two engines in containers", func(t *testing.T) { literalLab(t, dir, env) })
+}
+
+// The literal two hosts, two engines in containers, with the images that the lab built:
+// one request through nginx on the one host to a container on the other.
+func literalLab(t *testing.T, dir string, env []string) {
+	nginx := "nginx:1.28"
+	if b, err := os.ReadFile(filepath.Join(dir, ".env")); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if v, ok := strings.CutPrefix(strings.TrimSpace(line), "NGINX_IMAGE="); ok {
+				nginx = v
+			}
+		}
+	}
+	// a machine that refuses --privileged still has what an engine needs
+	const image = "docker:28-dind-lab"
+	if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "deploy/lab/base-images.sh"), "engine").CombinedOutput(); err != nil {
+		t.Fatalf("engine image: %v\n%s", err, out)
+	}
+	ports := freePorts(t, 2)
+	env = append(env, "LAB_ENGINE_IMAGE="+image, "LAB_PRIVILEGED=false", "LAB_PROJECT=rollcall-e2e-engines", "LAB_SUBNET=10.214.9", "NGINX_IMAGE="+nginx,
+		fmt.Sprintf("LAB_NGINX_PORT=%d", ports[0]), fmt.Sprintf("LAB_HTTP_PORT=%d", ports[1]))
+	script := func(args ...string) ([]byte, error) {
+		cmd := exec.Command(filepath.Join(dir, "deploy/lab/two-engines.sh"), args...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+		return cmd.CombinedOutput()
+	}
+	t.Cleanup(func() {
+		if out, err := script("down"); err != nil {
+			t.Errorf("down: %v\n%s", err, out)
+		}
+	})
+	if out, err := script(); err != nil {
+		t.Fatalf("two-engines.sh: %v\n%s", err, out)
+	}
+	eventually(t, 15*time.Second, "two containers of the other host answer", func() error {
+		seen := map[string]bool{}
+		for range 12 {
+			code, body, err := get(fmt.Sprintf("http://127.0.0.1:%d/", ports[0]))
+			if err != nil || code != 200 {
+				return fmt.Errorf("%d, %v", code, err)
+			}
+			seen[body] = true
+		}
+		if len(seen) != 2 {
+			return fmt.Errorf("%d containers answer", len(seen))
+		}
+		return nil
+	})
 }
 
 // checkout copies what git tracks or would track, as a fresh clone has it.

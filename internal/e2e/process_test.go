@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	if binDir != "" {
 		os.RemoveAll(binDir)
+		exec.Command("docker", "rmi", webTag, checkedTag).Run() // if they were made
 	}
 	os.Exit(code)
 }
