@@ -127,6 +127,21 @@ func TestEveryRouteHasItsVerbs(t *testing.T) {
 	}
 }
 
+// TestEveryRouteHasItsPage: docs/http.md names each verb and path of the table.
+func TestEveryRouteHasItsPage(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/http.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range table {
+		for verb := range r.verbs {
+			if !strings.Contains(string(page), "`"+verb+" "+r.path+"`") {
+				t.Errorf("docs/http.md lacks `%s %s`", verb, r.path)
+			}
+		}
+	}
+}
+
 func TestRouterFinds(t *testing.T) {
 	r := newRouter()
 	for _, p := range []string{"/v1/kv/", "/v1/agent/service/", "/v1/agent/service/register", "/v1/agent/service/deregister/", "/v1/txn"} {

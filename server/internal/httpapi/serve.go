@@ -47,6 +47,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	go func() { failed <- srv.Serve(&limited{Listener: l, server: s}) }()
 	select {
 	case err := <-failed:
+		srv.Close() // the connections that are there, too
 		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
