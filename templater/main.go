@@ -178,7 +178,7 @@ func (p *process) serve(r *running, signals <-chan os.Signal) error {
 		done := make(chan error, 1)
 		go func() { done <- current.runner.Run(ctx) }()
 		watchdog := make(chan struct{})
-		go func() { defer close(watchdog); daemon.Watchdog(ctx, func() bool { return true }) }()
+		go func() { defer close(watchdog); daemon.Watchdog(ctx, current.runner.Alive) }()
 		next, err := p.wait(ctx, current, signals, done)
 		cancel()
 		if next == nil {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"strings"
 	"time"
 
@@ -70,6 +69,10 @@ const (
 	grace      = 10 * time.Second // beyond wait and its jitter, then the peer counts as silent
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 2 * time.Second // a catalog that is back must be seen soon
+	// A watch whose answers never stop changing, or whose server does not block, asks
+	// at most this often; the first few at once, so that a single change is not late.
+	askEvery = 100 * time.Millisecond
+	askBurst = 5
 )
 
 // Query asks once, with what the options say.
@@ -88,11 +91,17 @@ type Update[T any] struct {
 // Watch asks again whenever the answer may have changed, and hands on every answer and
 // the first error of a row of errors, until ctx ends. After an error, or an index that
 // went back, it asks without an index, so that a catalog that came back is read at once.
+// An answer without news is not handed on, except the first after an error.
 func Watch[T any](ctx context.Context, q Query[T], on func(Update[T])) {
 	var index uint64
 	failed := 0
 	reset := false
+	var pace bucket
 	for ctx.Err() == nil {
+		if wait := pace.take(time.Now()); wait > 0 {
+			sleep(ctx, wait)
+			continue
+		}
 		bounded, cancel := context.WithTimeout(ctx, Wait+Wait/16+grace)
 		opts := (&consul.QueryOptions{WaitIndex: index, WaitTime: Wait}).WithContext(bounded)
 		v, meta, err := q(opts)
@@ -119,7 +128,7 @@ func Watch[T any](ctx context.Context, q Query[T], on func(Update[T])) {
 			index, reset = 0, true
 			continue
 		}
-		if next == index { // the time was up
+		if next == index { // the time was up: no news
 			continue
 		}
 		on(Update[T]{Value: v, Index: next, Reset: reset})
@@ -131,7 +140,11 @@ func Watch[T any](ctx context.Context, q Query[T], on func(Update[T])) {
 // the same moment.
 func pause(ctx context.Context, failed int) {
 	most := min(retryFirst<<min(failed, 10), retryMost)
-	t := time.NewTimer(most/2 + rand.N(most/2+1))
+	sleep(ctx, most/2+rand.N(most/2+1))
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -139,8 +152,17 @@ func pause(ctx context.Context, failed int) {
 	}
 }
 
-// IsNotFound reports whether the catalog answered that there is no such thing.
-func IsNotFound(err error) bool {
-	var s consul.StatusError
-	return errors.As(err, &s) && s.Code == http.StatusNotFound
+// bucket is a token bucket that starts full: askBurst tokens, one more each askEvery.
+type bucket struct{ full time.Time } // when it will be full
+
+// take takes a token, or says how long to wait for one.
+func (b *bucket) take(now time.Time) time.Duration {
+	if b.full.Before(now) {
+		b.full = now
+	}
+	if wait := b.full.Add(askEvery).Sub(now) - askBurst*askEvery; wait > 0 {
+		return wait
+	}
+	b.full = b.full.Add(askEvery)
+	return 0
 }

@@ -53,8 +53,14 @@ type Group struct {
 	Log      *slog.Logger
 }
 
-// ErrRefused marks an error of a check: nothing was touched.
-var ErrRefused = errors.New("refused")
+// Errors that callers branch on.
+var (
+	// ErrRefused marks an error of a check: nothing was touched.
+	ErrRefused = errors.New("refused")
+	// ErrNotRunning is a Reloader's when there is nobody to tell. Whoever starts later
+	// reads the files as they are then, so the new ones, which passed the check, stay.
+	ErrNotRunning = errors.New("not running")
+)
 
 // Generation sums up a set: equal generations are equal files.
 func Generation(files []File) string {
@@ -85,9 +91,13 @@ func (g *Group) Current(files []File) (onDisk, applied bool) {
 }
 
 // Apply makes the set live. With an error the files before are live again, or were never
-// touched; whether the reload of them worked too is part of the error.
+// touched; whether the reload of them worked too is part of the error. When ctx ends a
+// step that has begun may finish within a second.
 func (g *Group) Apply(ctx context.Context, files []File) (s Stages, err error) {
 	began := time.Now()
+	if _, err := g.Recover(files); err != nil { // an undo that did not work out before
+		return s, err
+	}
 	staged, err := g.stage(files)
 	defer g.unstage(staged)
 	if err != nil {
@@ -110,30 +120,61 @@ func (g *Group) Apply(ctx context.Context, files []File) (s Stages, err error) {
 	}
 	if g.Reloader != nil {
 		began = time.Now()
-		err = g.Reloader.Reload(ctx)
+		err = g.reload(ctx)
 		s.Reload = time.Since(began)
 	}
-	if err != nil {
-		err = fmt.Errorf("reload: %w", err)
-		if e := g.undo(j); e != nil {
-			return s, errors.Join(err, fmt.Errorf("roll back: %w", e))
-		}
-		// the master may have taken the new files: have it take the old ones again
-		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		if e := g.Reloader.Reload(again); e != nil {
-			err = errors.Join(err, fmt.Errorf("reload of the files before: %w", e))
-		}
-		return s, err
+	if err != nil && !errors.Is(err, ErrNotRunning) {
+		return s, g.rollBack(ctx, j, files, fmt.Errorf("reload: %w", err))
 	}
-	return s, g.commit(j, files)
+	if e := g.commit(j, files, err == nil); e != nil {
+		return s, fmt.Errorf("commit: %w", errors.Join(e, g.undo(j)))
+	}
+	if err != nil {
+		return s, fmt.Errorf("reload: %w", err)
+	}
+	return s, nil
+}
+
+// rollBack puts the files before back, and has them reloaded too: whoever was told of
+// the new ones may have taken them. It returns why, with what else went wrong.
+func (g *Group) rollBack(ctx context.Context, j *journal, files []File, why error) error {
+	if err := g.undo(j); err != nil {
+		return errors.Join(why, fmt.Errorf("roll back: %w", err))
+	}
+	if err := g.reload(ctx); err != nil {
+		why = errors.Join(why, fmt.Errorf("reload of the files before: %w", err))
+		// what runs is not known: the mark must not say that all is well
+		if err := remove(g.markPath(files)); err != nil {
+			why = errors.Join(why, err)
+		}
+	}
+	return why
+}
+
+// reload has the reloader work. Begun, it is not cut off at once when ctx ends: half a
+// reload is worse than a late stop.
+func (g *Group) reload(ctx context.Context) error {
+	const late = 700 * time.Millisecond
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		t := time.NewTimer(late)
+		defer t.Stop()
+		select {
+		case <-own.Done():
+		case <-t.C:
+			cancel()
+		}
+	})
+	defer stop()
+	return g.Reloader.Reload(own)
 }
 
 // Touch reloads for a set that is on disk already and was not applied.
 func (g *Group) Touch(ctx context.Context, files []File) (s Stages, err error) {
 	if g.Reloader != nil {
 		began := time.Now()
-		err = g.Reloader.Reload(ctx)
+		err = g.reload(ctx)
 		s.Reload = time.Since(began)
 	}
 	if err != nil {
@@ -142,9 +183,27 @@ func (g *Group) Touch(ctx context.Context, files []File) (s Stages, err error) {
 	return s, writeFile(g.markPath(files), []byte(Generation(files)), 0o644)
 }
 
-// side is a hidden file beside a destination, which no include of *.conf takes in.
+// side is a hidden file beside a destination, which no include of *.conf takes in. It
+// lies where a link leads to, so that a rename stays on one file system.
 func side(dest, what string) string {
+	dest = resolve(dest)
 	return filepath.Join(filepath.Dir(dest), "."+filepath.Base(dest)+".templater-"+what)
+}
+
+// resolve follows a symbolic link, so that the link stays and its target changes.
+func resolve(dest string) string {
+	if real, err := filepath.EvalSymlinks(dest); err == nil {
+		return real
+	}
+	return dest
+}
+
+// remove has a file not be there.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // stage writes the new contents beside their destinations.
@@ -187,7 +246,7 @@ func (g *Group) stage(files []File) (map[string]string, error) {
 // unstage removes what was staged and did not go live.
 func (g *Group) unstage(staged map[string]string) {
 	for _, path := range staged {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := remove(path); err != nil {
 			g.Log.Warn("staged file not removed", "file", path, "err", err)
 		}
 	}

@@ -150,7 +150,7 @@ func TestCrash(t *testing.T) { // not parallel: the crash hook is the package's
 				if err != nil {
 					t.Fatal(err)
 				}
-				g.commit(j, files)
+				g.commit(j, files, true)
 			}()
 			crash = nil
 			next := group(t, r, nil)
@@ -239,7 +239,8 @@ func TestCandidate(t *testing.T) {
 	write("conf.d/live.conf", "live;")
 	old := write("conf.d/app.conf", "old;")
 	staged := map[string]string{old: write("conf.d/.app.conf.new", "new;"), filepath.Join(dir, "conf.d", "fresh.conf"): write("conf.d/.fresh.conf.new", "fresh;")}
-	main, err := candidate(out, conf, staged)
+	c := &copier{dir: out, base: dir, staged: staged, taken: map[string]bool{}}
+	main, err := c.candidate(conf)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // journal says how to get back to the files before. It is on disk from before the first
@@ -39,11 +40,14 @@ func (g *Group) swap(files []File, staged map[string]string) (*journal, error) {
 	j := &journal{path: g.journalPath(files)}
 	for _, f := range files {
 		e := entry{Dest: resolve(f.Dest), New: staged[f.Dest]}
-		if _, err := os.Stat(e.Dest); err == nil {
+		switch _, err := os.Stat(e.Dest); {
+		case err == nil:
 			e.Old = side(f.Dest, "old")
 			if err := link(e.Dest, e.Old); err != nil {
 				return j, err
 			}
+		case !errors.Is(err, fs.ErrNotExist):
+			return j, err
 		}
 		j.Files = append(j.Files, e)
 	}
@@ -63,7 +67,9 @@ func (g *Group) swap(files []File, staged map[string]string) (*journal, error) {
 	}
 	for i, e := range j.Files {
 		at(fmt.Sprintf("before rename %d", i))
-		if err := os.Rename(e.New, e.Dest); err != nil {
+		if err := os.Rename(e.New, e.Dest); errors.Is(err, syscall.EBUSY) {
+			return j, fmt.Errorf("%w (%s is a mount of its own, which cannot be replaced: mount its directory instead)", err, e.Dest)
+		} else if err != nil {
 			return j, err
 		}
 	}
@@ -71,17 +77,9 @@ func (g *Group) swap(files []File, staged map[string]string) (*journal, error) {
 	return j, j.sync()
 }
 
-// resolve follows a symbolic link once, so that the link stays and its target changes.
-func resolve(dest string) string {
-	if real, err := filepath.EvalSymlinks(dest); err == nil {
-		return real
-	}
-	return dest
-}
-
 // link makes to a second name of from, or a copy where links cannot be made.
 func link(from, to string) error {
-	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(to); err != nil {
 		return err
 	}
 	if os.Link(from, to) == nil {
@@ -122,16 +120,15 @@ func (g *Group) undo(j *journal) error {
 	var errs []error
 	for _, e := range j.Files {
 		if e.Old == "" {
-			if err := os.Remove(e.Dest); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
-			}
+			errs = append(errs, remove(e.Dest))
 			continue
 		}
 		err := os.Rename(e.Old, e.Dest)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil // put back before
 		}
-		errs = append(errs, err)
+		// two names of one file are not renamed: it was never replaced
+		errs = append(errs, err, remove(e.Old))
 	}
 	errs = append(errs, j.sync())
 	if err := errors.Join(errs...); err != nil {
@@ -140,10 +137,15 @@ func (g *Group) undo(j *journal) error {
 	return forget(j.path)
 }
 
-// commit ends the transaction: the new files stay.
-func (g *Group) commit(j *journal, files []File) error {
+// commit ends the transaction: the new files stay. applied tells whether they count
+// already, or have yet to be reloaded.
+func (g *Group) commit(j *journal, files []File, applied bool) error {
 	at("before commit")
-	if g.Reloader != nil {
+	if !applied {
+		if err := remove(g.markPath(files)); err != nil {
+			return err
+		}
+	} else if g.Reloader != nil {
 		if err := writeFile(g.markPath(files), []byte(Generation(files)), 0o644); err != nil {
 			return fmt.Errorf("remember what was applied: %w", err)
 		}
@@ -171,15 +173,31 @@ func (g *Group) commit(j *journal, files []File) error {
 
 // forget removes the journal for good.
 func forget(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(path); err != nil {
 		return fmt.Errorf("remove journal: %w", err)
 	}
 	return syncDir(filepath.Dir(path))
 }
 
-// Recover undoes what a run before began and did not finish. It reports whether it did.
-func (g *Group) Recover(files []File) (bool, error) {
-	path := g.journalPath(files)
+// Recover undoes what was begun and not finished, by a run before or by this one. It
+// reports whether it did. The journal may lie beside any file of the set: a changed
+// configuration may name them in another order.
+func (g *Group) Recover(files []File) (undone bool, err error) {
+	for _, f := range files {
+		did, err := g.recover(side(f.Dest, "journal"))
+		if err != nil {
+			return undone, err
+		}
+		undone = undone || did
+	}
+	if !undone {
+		return false, nil
+	}
+	// nginx may run what was undone: the mark must not say that all is well
+	return true, remove(g.markPath(files))
+}
+
+func (g *Group) recover(path string) (bool, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -195,11 +213,9 @@ func (g *Group) Recover(files []File) (bool, error) {
 		return false, fmt.Errorf("undo an unfinished change: %w", err)
 	}
 	for _, e := range j.Files {
-		os.Remove(e.New) // staged, and never live: not to be there is as well
-	}
-	// nginx may run what was undone: the mark must not say that all is well
-	if err := os.Remove(g.markPath(files)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return true, err
+		if err := remove(e.New); err != nil { // staged, and never live
+			return true, err
+		}
 	}
 	return true, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,6 +25,9 @@ type Nginx struct {
 	PID string
 	// Timeout bounds a check, and how long new workers are waited for. Default 5s.
 	Timeout time.Duration
+	Log     *slog.Logger // may be nil
+
+	said map[string]bool // files of which sayLeftOut spoke; used by one apply at a time
 }
 
 func (n *Nginx) conf() string {
@@ -40,9 +44,12 @@ func (n *Nginx) timeout() time.Duration {
 	return n.Timeout
 }
 
-// Check has nginx read the whole configuration as it would be: a copy of every file in
-// which an include leads to a staged one, and the live ones for the rest.
-func (n *Nginx) Check(ctx context.Context, staged map[string]string) error {
+// Guard refuses what would take everything from an nginx, before nginx is asked: an
+// upstream without servers, or a file that says nothing in the place of one that did.
+type Guard struct{}
+
+// Check looks at the staged files only.
+func (Guard) Check(_ context.Context, staged map[string]string) error {
 	for dest, path := range staged {
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -55,137 +62,53 @@ func (n *Nginx) Check(ctx context.Context, staged map[string]string) error {
 			return fmt.Errorf("%s would be empty: a template cut short? To empty it on purpose, remove the file first", dest)
 		}
 	}
+	return nil
+}
+
+// Check has nginx read the whole configuration as it would be: a copy of every file in
+// which an include leads to a staged one, and the live ones for the rest.
+func (n *Nginx) Check(ctx context.Context, staged map[string]string) error {
+	if err := (Guard{}).Check(ctx, staged); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "templater-check")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	main, err := candidate(dir, n.conf(), staged)
+	c := &copier{dir: dir, base: filepath.Dir(n.conf()), staged: staged, taken: map[string]bool{}}
+	main, err := c.candidate(n.conf())
 	if err != nil {
 		return fmt.Errorf("copy %s: %w", n.conf(), err)
 	}
-	bin := n.Bin
-	if bin == "" {
-		bin = "nginx"
-	}
-	c := &Command{Argv: []string{bin, "-t", "-q", "-c", main}, Timeout: n.timeout()}
-	if err := c.run(ctx, nil); err != nil {
-		return errors.New(strings.ReplaceAll(err.Error(), dir, filepath.Dir(n.conf())))
+	n.sayLeftOut(staged, c.taken)
+	cmd := &Command{Argv: []string{n.bin(), "-t", "-q", "-c", main}, Timeout: n.timeout()}
+	if err := cmd.run(ctx, nil); err != nil {
+		return errors.New(c.names(err.Error()))
 	}
 	return nil
 }
 
-// candidate writes the main file and all that it includes and that is, or leads to, a
-// staged file, into dir, and gives the main file's path. Everything else of the
-// configuration's directory is linked there, since nginx looks for relative names beside
-// the main file.
-func candidate(dir, conf string, staged map[string]string) (string, error) {
-	base := filepath.Dir(conf)
-	entries, err := os.ReadDir(base)
-	if err != nil {
-		return "", err
-	}
-	for _, e := range entries {
-		if err := os.Symlink(filepath.Join(base, e.Name()), filepath.Join(dir, e.Name())); err != nil {
-			return "", err
-		}
-	}
-	c := &copier{dir: dir, base: base, staged: staged}
-	b, err := os.ReadFile(conf)
-	if err != nil {
-		return "", err
-	}
-	main := filepath.Join(dir, filepath.Base(conf))
-	if err := os.Remove(main); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	out, err := c.rewrite(b, 0)
-	if err != nil {
-		return "", err
-	}
-	return main, os.WriteFile(main, out, 0o600)
-}
-
-type copier struct {
-	dir, base string
-	staged    map[string]string
-	n         int
-}
-
-// rewrite gives a configuration in which every include names the files it takes in, one
-// by one, each as it would be.
-func (c *copier) rewrite(src []byte, depth int) ([]byte, error) {
-	if depth > 20 {
-		return nil, errors.New("includes go too deep; is there a circle?")
-	}
-	var out []byte
-	var fault error
-	last := 0
-	var words []guard.Token
-	guard.Tokens(src, func(t guard.Token) {
-		if fault != nil {
-			return
-		}
-		if t.Quoted || t.Text != "{" && t.Text != "}" && t.Text != ";" {
-			words = append(words, t)
-			return
-		}
-		if t.Text == ";" && len(words) == 2 && words[0].Text == "include" && !words[0].Quoted {
-			var lines []byte
-			if lines, fault = c.include(words[1].Text, depth); fault == nil {
-				out = append(out, src[last:words[0].Start]...)
-				out = append(out, lines...)
-				last = t.End
-			}
-		}
-		words = nil
-	})
-	return append(out, src[last:]...), fault
-}
-
-// include gives include directives for all that a pattern takes in.
-func (c *copier) include(pattern string, depth int) ([]byte, error) {
-	if !filepath.IsAbs(pattern) {
-		pattern = filepath.Join(c.base, pattern)
-	}
-	paths, err := filepath.Glob(pattern)
-	if err != nil {
-		return nil, err
-	}
-	for dest := range c.staged { // one that is not there yet
-		if ok, err := filepath.Match(pattern, dest); err == nil && ok && !slices.Contains(paths, dest) {
-			paths = append(paths, dest)
-		}
-	}
-	if strings.ContainsAny(pattern, "*?[") { // as nginx does
-		paths = slices.DeleteFunc(paths, func(p string) bool { return strings.HasPrefix(filepath.Base(p), ".") })
-	} else if len(paths) == 0 {
-		paths = []string{pattern} // for nginx to say that it is not there
-	}
-	slices.Sort(paths)
-	var out []byte
-	for _, p := range paths {
-		from := p
-		if s, ok := c.staged[p]; ok {
-			from = s
-		}
-		b, err := os.ReadFile(from)
-		if err != nil {
-			out = fmt.Appendf(out, "include %q;\n", p) // nginx says it better
+// sayLeftOut tells, once, of files that no include of nginx takes in: nginx neither
+// checks nor reads them.
+func (n *Nginx) sayLeftOut(staged map[string]string, taken map[string]bool) {
+	for dest := range staged {
+		if taken[dest] || n.said[dest] || n.Log == nil {
 			continue
 		}
-		text, err := c.rewrite(b, depth+1)
-		if err != nil {
-			return nil, err
+		if n.said == nil {
+			n.said = map[string]bool{}
 		}
-		c.n++
-		to := filepath.Join(c.dir, fmt.Sprintf(".included-%d-%s", c.n, filepath.Base(p)))
-		if err := os.WriteFile(to, text, 0o600); err != nil {
-			return nil, err
-		}
-		out = fmt.Appendf(out, "include %q;\n", to)
+		n.said[dest] = true
+		n.Log.Warn("nginx does not include this file, so it is not checked", "file", dest, "conf", n.conf())
 	}
-	return out, nil
+}
+
+func (n *Nginx) bin() string {
+	if n.Bin == "" {
+		return "nginx"
+	}
+	return n.Bin
 }
 
 // Reload signals the master and waits until it has new workers: a master that does not
@@ -196,7 +119,9 @@ func (n *Nginx) Reload(ctx context.Context) error {
 		return err
 	}
 	before := workers(pid)
-	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGHUP); errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("nginx is %w: process %d has ended", ErrNotRunning, pid)
+	} else if err != nil {
 		return fmt.Errorf("signal nginx (pid %d): %w", pid, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.timeout())
@@ -211,19 +136,27 @@ func (n *Nginx) Reload(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			if !isMaster(pid) {
+				return fmt.Errorf("nginx is %w: process %d has ended", ErrNotRunning, pid)
+			}
 			return fmt.Errorf("nginx (pid %d) has no new workers %s after the signal: its error log says why", pid, n.timeout())
 		case <-look.C:
 		}
 	}
 }
 
-// master finds the process to signal.
+// master finds the process to signal. It never gives one that is no master: SIGHUP ends
+// most others.
 func (n *Nginx) master() (int, error) {
-	if pid, err := strconv.Atoi(n.PID); err == nil && n.PID != "" {
-		return pid, nil
+	if pid, err := strconv.Atoi(n.PID); err == nil {
+		return master(pid)
 	}
 	if n.PID != "" {
-		return readPID(n.PID)
+		pid, err := readPID(n.PID)
+		if err != nil {
+			return 0, err
+		}
+		return master(pid)
 	}
 	if file := pidFile(n.conf()); file != "" {
 		if pid, err := readPID(file); err == nil && isMaster(pid) {
@@ -242,21 +175,31 @@ func (n *Nginx) master() (int, error) {
 	}
 	switch len(found) {
 	case 0:
-		return 0, errors.New("no nginx master process runs here; -nginx-pid names it or its pid file")
+		return 0, fmt.Errorf("nginx is %w: no master process is here; -nginx-pid names it or its pid file", ErrNotRunning)
 	case 1:
 		return found[0], nil
 	}
 	return 0, fmt.Errorf("several nginx master processes run here (%v); -nginx-pid names the one that is meant", found)
 }
 
+func master(pid int) (int, error) {
+	if !isMaster(pid) {
+		return 0, fmt.Errorf("nginx is %w: process %d is no nginx master", ErrNotRunning, pid)
+	}
+	return pid, nil
+}
+
 func readPID(file string) (int, error) {
 	b, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, fmt.Errorf("nginx is %w: it has no pid file %s", ErrNotRunning, file)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("read nginx's pid file: %w", err)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || pid < 1 {
-		return 0, fmt.Errorf("nginx's pid file %s holds no process id: is nginx running?", file)
+		return 0, fmt.Errorf("nginx is %w: its pid file %s holds no process id", ErrNotRunning, file)
 	}
 	return pid, nil
 }

@@ -132,14 +132,29 @@ func (in *Invocation) flags() (*flag.FlagSet, []flagHelp) {
 	fs.BoolVar(&in.Dry, "dry", false, "")
 	fs.BoolVar(&in.Version, "version", false, "")
 	fs.BoolVar(&in.Version, "v", false, "")
-	for _, name := range []string{"consul-retry", "template-error-fatal", "parse-only", "dedup"} { // accepted, without a meaning here
+	for _, name := range meaninglessBools {
 		fs.BoolFunc(name, "", func(string) error { return nil })
 	}
-	for _, name := range []string{"consul-retry-attempts", "consul-retry-backoff", "consul-retry-max-backoff", "kill-signal", "reload-signal"} {
+	for _, name := range meaningless {
 		fs.Func(name, "", func(string) error { return nil })
 	}
 	return fs, help
 }
+
+// Flags of consul-template that are accepted so that a command line goes on working, and
+// that have nothing to do here: retries never end, SIGHUP reloads, SIGINT and SIGTERM
+// stop, and there is no Vault.
+var (
+	meaninglessBools = []string{
+		"consul-retry", "consul-transport-disable-keep-alives", "dedup", "parse-only", "template-error-fatal",
+		"vault-renew-token", "vault-retry", "vault-ssl", "vault-ssl-verify", "vault-unwrap-token",
+	}
+	meaningless = []string{
+		"consul-retry-attempts", "consul-retry-backoff", "consul-retry-max-backoff", "consul-transport-dial-keep-alive", "consul-transport-dial-timeout",
+		"consul-transport-max-idle-conns-per-host", "consul-transport-tls-handshake-timeout", "kill-signal", "reload-signal", "retry",
+		"vault-addr", "vault-agent-token-file", "vault-default-lease-duration", "vault-token",
+	}
+)
 
 // Help writes what the flags are.
 func Help(w io.Writer) {
@@ -185,6 +200,12 @@ func (in *Invocation) Load() (*Config, []string, error) {
 		}
 	}
 	c.Once, c.Dry = c.Once || in.Once, in.Dry
+	if c.Consul.Token == "" { // the client itself knows CONSUL_HTTP_TOKEN
+		c.Consul.Token = os.Getenv("CONSUL_TOKEN")
+	}
+	if c.Consul.TokenFile == "" {
+		c.Consul.TokenFile = os.Getenv("CONSUL_TOKEN_FILE")
+	}
 	for _, name := range []string{"CT_LOG", "CONSUL_TEMPLATE_LOG", "CONSUL_TEMPLATE_LOG_LEVEL"} {
 		if v := os.Getenv(name); v != "" && c.LogLevel == Default().LogLevel {
 			c.LogLevel = v

@@ -39,15 +39,17 @@ func (e *execution) functions(t *template.Template) template.FuncMap {
 	for name, fn := range sprig.HermeticTxtFuncMap() {
 		f["sprig_"+name] = fn
 	}
-	for _, name := range []string{"secret", "secrets", "pkiCert"} {
+	for _, name := range []string{"secret", "secrets", "pkiCert", "pkiSign"} {
 		f[name] = unavailable(name, "Vault's data is not read by this templater")
 	}
 	for _, name := range []string{"nomadServices", "nomadService", "nomadVar", "nomadVarExists", "nomadVarList", "nomadVarListSafe"} {
 		f[name] = unavailable(name, "Nomad's data is not read by this templater")
 	}
-	for _, name := range []string{"connect", "caRoots", "caLeaf"} {
+	for _, name := range []string{"connect", "caRoots", "caLeaf", "peerings", "exportedServices", "importedServices"} {
 		f[name] = unavailable(name, "the service mesh is left out")
 	}
+	f["partitions"] = unavailable("partitions", "there are no partitions here")
+	f["sockaddr"] = unavailable("sockaddr", "this version does not know the host's addresses; pass one in the environment and read it with env")
 	f["plugin"] = unavailable("plugin", "plugins are off")
 	f["writeToFile"] = unavailable("writeToFile", "templates may not write files here; give the file a template of its own")
 	for name := range f {
@@ -59,15 +61,14 @@ func (e *execution) functions(t *template.Template) template.FuncMap {
 }
 
 func mustEnv(name string) (string, error) {
-	v, ok := os.LookupEnv(name)
-	if !ok {
-		return "", fmt.Errorf("mustEnv: %s is not set", name)
+	if v := os.Getenv(name); v != "" {
+		return v, nil
 	}
-	return v, nil
+	return "", fmt.Errorf("mustEnv: %s is not set", name)
 }
 
 func envOrDefault(name, or string) string {
-	if v := os.Getenv(name); v != "" {
+	if v, ok := os.LookupEnv(name); ok {
 		return v
 	}
 	return or
@@ -115,27 +116,27 @@ func splitNonEmpty(sep, s string) []string {
 	return strings.Split(s, sep)
 }
 
-func splitToMap(sep, kv, s string) (map[string]string, error) {
+// splitToMap leaves out what does not split twice.
+func splitToMap(sep, kv, s string) map[string]string {
 	out := map[string]string{}
 	for _, part := range splitNonEmpty(sep, s) {
-		k, v, ok := strings.Cut(part, kv)
-		if !ok {
-			return nil, fmt.Errorf("splitToMap: %q has no %q", part, kv)
+		if k, v, ok := strings.Cut(part, kv); ok {
+			out[k] = v
 		}
-		out[strings.TrimSpace(k)] = strings.TrimSpace(v)
 	}
-	return out, nil
+	return out
 }
 
+// title makes the first letter of every word a capital one, and leaves the others.
 func title(s string) string {
-	start := true
+	inside := false
 	return strings.Map(func(r rune) rune {
-		was := start
-		start = unicode.IsSpace(r)
+		was := inside
+		inside = unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r) || was && strings.ContainsRune("_'’.:", r)
 		if was {
-			return unicode.ToTitle(r)
+			return r
 		}
-		return r
+		return unicode.ToTitle(r)
 	}, s)
 }
 
@@ -196,11 +197,8 @@ var codecFuncs = template.FuncMap{
 	"toUnescapedJSONPretty": func(v any) (string, error) {
 		return toJSON(v, "  ", false)
 	},
-	"toYAML": func(v any) (string, error) {
-		b, err := yaml.Marshal(v)
-		return strings.TrimSpace(string(b)), err
-	},
-	"toTOML":    unavailable("toTOML", "TOML is not written by this version; toYAML and toJSON are"),
+	"toYAML":    toYAML,
+	"toTOML":    toTOML,
 	"sha256Hex": func(s string) string { h := sha256.Sum256([]byte(s)); return hex.EncodeToString(h[:]) },
 	"md5sum":    func(s string) string { h := md5.Sum([]byte(s)); return hex.EncodeToString(h[:]) },
 	"hmacSHA256Hex": func(message, key string) string {
@@ -224,6 +222,16 @@ func parseInto(s string, unmarshal func([]byte, any) error) (any, error) {
 	var v any
 	err := unmarshal([]byte(s), &v)
 	return v, err
+}
+
+// toYAML indents as files written for consul-template expect: by two, lists not at all.
+func toYAML(v any) (string, error) {
+	var b strings.Builder
+	e := yaml.NewEncoder(&b)
+	e.SetIndent(2)
+	e.CompactSeqIndent()
+	err := e.Encode(v)
+	return strings.TrimSpace(b.String()), err
 }
 
 func toJSON(v any, indent string, escape bool) (string, error) {

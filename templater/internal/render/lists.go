@@ -19,7 +19,7 @@ var listFuncs = template.FuncMap{
 	"byTag":          byTag,
 	"byPort":         byPort,
 	"byMeta":         byMeta,
-	"contains":       func(v, list any) (bool, error) { return in(list, v) },
+	"contains":       func(v, list any) bool { return in(list, v) },
 	"containsAll":    containsWith(func(found, wanted int) bool { return found == wanted }, true),
 	"containsAny":    containsWith(func(found, _ int) bool { return found > 0 }, false),
 	"containsNone":   containsWith(func(found, _ int) bool { return found == 0 }, true),
@@ -28,9 +28,9 @@ var listFuncs = template.FuncMap{
 	"explode":        explode,
 	"explodeMap":     explodeMap,
 	"loop":           loop,
-	"mergeMap":       func(over, base map[string]any) (map[string]any, error) { return merge(over, base, false) },
-	"mergeMapWithOverride": func(over, base map[string]any) (map[string]any, error) {
-		return merge(over, base, true)
+	"mergeMap":       func(a, b map[string]any) (map[string]any, error) { return merge(a, b) },
+	"mergeMapWithOverride": func(a, b map[string]any) (map[string]any, error) {
+		return merge(a, b, mergo.WithOverride)
 	},
 }
 
@@ -81,60 +81,56 @@ func byPort(list []*Instance) map[int][]*Instance {
 	return out
 }
 
-var notWord = regexp.MustCompile(`[^\w]+`)
+var notWord = regexp.MustCompile(`[^\w\-]`)
 
-// byMeta groups instances by meta keys, "a,b|int": a number is padded, a key that is not
-// there is "_no_KEY_".
+// byMeta groups instances by meta keys, "a,b|int". A number is padded, none is zero; a
+// key that is not there is "_no_KEY_".
 func byMeta(keys string, list []*Instance) (map[string][]*Instance, error) {
 	out := map[string][]*Instance{}
 	for _, s := range list {
 		var parts []string
 		for k := range strings.SplitSeq(keys, ",") {
-			name, kind, _ := strings.Cut(strings.TrimSpace(k), "|")
-			v, ok := s.ServiceMeta[name]
+			name, whole := strings.CutSuffix(strings.TrimSpace(k), "|int")
+			v := s.ServiceMeta[name]
 			switch {
-			case !ok:
-				v = "_no_" + name + "_"
-			case kind == "int":
-				n, err := strconv.Atoi(v)
+			case whole:
+				n, err := parseWith(strconv.Atoi)(v)
 				if err != nil {
 					return nil, fmt.Errorf("byMeta: %s of %s is no number: %q", name, s.ID, v)
 				}
 				v = fmt.Sprintf("%05d", n)
+			case v == "":
+				v = "_no_" + name + "_"
 			}
-			parts = append(parts, v)
+			parts = append(parts, notWord.ReplaceAllString(v, "_"))
 		}
-		id := notWord.ReplaceAllString(strings.Join(parts, "_"), "_")
+		id := strings.Join(parts, "_")
 		out[id] = append(out[id], s)
 	}
 	return out, nil
 }
 
-// in reports whether a list, map or string holds a value.
-func in(list, v any) (bool, error) {
+// in reports whether a list, map or string holds a value; nothing else holds any.
+func in(list, v any) bool {
 	l := reflect.ValueOf(list)
 	switch l.Kind() {
-	case reflect.Invalid:
-		return false, nil
 	case reflect.String:
 		s, ok := v.(string)
-		return ok && strings.Contains(l.String(), s), nil
+		return ok && strings.Contains(l.String(), s)
 	case reflect.Slice, reflect.Array:
 		for i := range l.Len() {
 			if same(l.Index(i).Interface(), v) {
-				return true, nil
+				return true
 			}
 		}
-		return false, nil
 	case reflect.Map:
 		for _, k := range l.MapKeys() {
 			if same(l.MapIndex(k).Interface(), v) {
-				return true, nil
+				return true
 			}
 		}
-		return false, nil
 	}
-	return false, fmt.Errorf("in: a %T is no list", list)
+	return false
 }
 
 // same compares, numbers by value whatever their type.
@@ -158,11 +154,7 @@ func containsWith(ok func(found, wanted int) bool, none bool) func(wanted, list 
 		}
 		found := 0
 		for i := range w.Len() {
-			has, err := in(list, w.Index(i).Interface())
-			if err != nil {
-				return false, err
-			}
-			if has {
+			if in(list, w.Index(i).Interface()) {
 				found++
 			}
 		}
@@ -241,11 +233,14 @@ func loop(args ...any) (<-chan int64, error) {
 	return c, nil
 }
 
-func merge(over, base map[string]any, override bool) (map[string]any, error) {
+// merge lays b over a copy of a: where both have a value, a's stays unless told otherwise.
+func merge(a, b map[string]any, how ...func(*mergo.Config)) (map[string]any, error) {
 	out := map[string]any{}
-	maps.Copy(out, base)
-	if override {
-		return out, mergo.Merge(&out, over, mergo.WithOverride)
+	if err := mergo.Merge(&out, a); err != nil { // deep, so that a stays as it is
+		return nil, fmt.Errorf("mergeMap: %w", err)
 	}
-	return out, mergo.Merge(&out, over)
+	if err := mergo.Merge(&out, b, how...); err != nil {
+		return nil, fmt.Errorf("mergeMap: %w", err)
+	}
+	return out, nil
 }

@@ -66,8 +66,8 @@ func nginxServers(list []*Instance) []NginxServer {
 var hostName = regexp.MustCompile(`^(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_\-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_\-]*[A-Za-z0-9_])?)*$`)
 
 // nginxHosts gives the host names that a service answers to: its own, that in the
-// catalog's domain, and those that tags ask for, "host=NAME" or "urlprefix-NAME/". What
-// is no host name is left out.
+// catalog's domain, and those that its instances ask for, by a tag "host=NAME" or
+// "urlprefix-NAME/", or by the meta key host. What is no host name is left out.
 func nginxHosts(service string, list []*Instance) []string {
 	seen := map[string]bool{}
 	add := func(name string) {
@@ -78,6 +78,9 @@ func nginxHosts(service string, list []*Instance) []string {
 	add(service)
 	add(service + ".service.consul")
 	for _, i := range list {
+		for name := range strings.SplitSeq(i.ServiceMeta["host"], ",") {
+			add(strings.TrimSpace(name))
+		}
 		for _, t := range i.Tags {
 			if name, ok := strings.CutPrefix(t, "host="); ok {
 				add(name)

@@ -6,7 +6,6 @@ package render
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -86,9 +85,6 @@ type execution struct {
 
 // get reads a dependency and notes that it was read.
 func (e *execution) get(d Dependency) (any, bool) {
-	if e.source == nil {
-		return nil, false
-	}
 	v, ok := e.source.Get(d)
 	if !e.seen[d] {
 		e.seen[d] = true
@@ -131,6 +127,9 @@ func (e *execution) service(args ...string) ([]*Instance, error) {
 // instances gives the passing instances of a service by its exact name, which may hold
 // what service's little language cannot say.
 func (e *execution) instances(name string) ([]*Instance, error) {
+	if name == "" {
+		return []*Instance{}, nil
+	}
 	return read[[]*Instance](e, Dependency{Kind: Service, Name: name, Filter: "passing"}), nil
 }
 
@@ -161,12 +160,20 @@ func (e *execution) node(args ...string) (*NodeWithServices, error) {
 	return &NodeWithServices{}, nil
 }
 
-func (e *execution) datacenters(...bool) ([]string, error) {
-	return read[[]string](e, Dependency{Kind: Datacenters}), nil
+// datacenters lists all, or with true those that have a leader.
+func (e *execution) datacenters(alive ...bool) ([]string, error) {
+	d := Dependency{Kind: Datacenters}
+	if len(alive) > 0 && alive[0] {
+		d.Filter = "alive"
+	}
+	return read[[]string](e, d), nil
 }
 
 // key waits until the key is there.
 func (e *execution) key(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
 	p, err := e.pair(text)
 	if err != nil || p == nil {
 		if err == nil {
@@ -191,7 +198,7 @@ func (e *execution) block(text string) {
 
 func (e *execution) pair(text string) (*Pair, error) {
 	if text == "" {
-		return nil, errors.New("key: the name is empty")
+		return nil, nil
 	}
 	d, err := parseNamed(Key, text)
 	if err != nil {
@@ -220,6 +227,9 @@ func (e *execution) keyOrDefault(text, or string) (string, error) {
 // waits until there is one.
 func (e *execution) list(flat, safe bool) func(string) ([]*Pair, error) {
 	return func(text string) ([]*Pair, error) {
+		if text == "" {
+			return []*Pair{}, nil
+		}
 		d, err := parseNamed(Keys, text)
 		if err != nil {
 			return nil, err
@@ -232,7 +242,7 @@ func (e *execution) list(flat, safe bool) func(string) ([]*Pair, error) {
 			}
 			out = append(out, p)
 		}
-		if safe && len(out) == 0 && e.source != nil {
+		if safe && len(out) == 0 {
 			if _, known := e.source.Get(d); known {
 				e.missing = append(e.missing, d)
 			}

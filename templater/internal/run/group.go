@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,12 +38,16 @@ type group struct {
 	sources []*source // used by the loop only
 	wait    config.Wait
 	wake    chan struct{} // 1: there is a set to look at
+	born    time.Time
 
 	mu    sync.Mutex
 	want  []apply.File // guarded by mu; the latest complete set, nil before the first
 	deps  []render.Dependency
 	since time.Time // guarded by mu; when want first differed from what was last applied
 	last  time.Time // guarded by mu; when want last changed
+	taken time.Time // guarded by mu; last, of the set that is being applied
+	sure  time.Time // guarded by mu; last, of the set that was applied; at first zero
+	lone  bool      // guarded by mu; it has waited long for data that is not there
 	state Status    // guarded by mu
 }
 
@@ -57,6 +62,7 @@ type Status struct {
 	Applies    int
 	Failures   int
 	LastError  string              `json:",omitempty"`
+	HeldUntil  time.Time           `json:",omitzero"`  // the set waits: the catalog may have forgotten something
 	Stage      string              `json:",omitempty"` // where LastError came from: template, render, check, apply
 	Missing    map[string][]string `json:",omitempty"` // what each file waits for
 	RenderMS   float64
@@ -68,11 +74,16 @@ type Status struct {
 }
 
 func newGroup(cfg *config.Config, g *config.Group, pool *watch.Pool, log *slog.Logger) *group {
-	out := &group{name: g.Name, cfg: cfg, pool: pool, log: log.With("group", g.Name), wake: make(chan struct{}, 1)}
+	out := &group{name: g.Name, cfg: cfg, pool: pool, log: log.With("group", g.Name), wake: make(chan struct{}, 1), born: time.Now()}
 	out.apply = &apply.Group{Name: g.Name, Log: out.log}
-	if g.Nginx {
-		n := &apply.Nginx{Bin: cfg.Nginx.Bin, Conf: cfg.Nginx.Conf, PID: cfg.Nginx.PID}
-		out.apply.Checker, out.apply.Reloader = n, n
+	nginx := &apply.Nginx{Bin: cfg.Nginx.Bin, Conf: cfg.Nginx.Conf, PID: cfg.Nginx.PID, Log: out.log}
+	switch {
+	case g.Nginx:
+		out.apply.Checker, out.apply.Reloader = nginx, nginx
+	case concernsNginx(g) && cfg.Nginx.Enabled: // with a reload of its own
+		out.apply.Checker = nginx
+	case concernsNginx(g):
+		out.apply.Checker = apply.Guard{}
 	}
 	for _, t := range g.Templates {
 		out.state.Files = append(out.state.Files, t.Destination)
@@ -88,6 +99,14 @@ func newGroup(cfg *config.Config, g *config.Group, pool *watch.Pool, log *slog.L
 	}
 	out.state.Name, out.state.Missing = g.Name, map[string][]string{}
 	return out
+}
+
+// concernsNginx tells, for files that are written as consul-template would, whether an
+// nginx is meant: then nothing that it refuses for sure is written.
+func concernsNginx(g *config.Group) bool {
+	return slices.ContainsFunc(g.Templates, func(t *config.Template) bool {
+		return strings.Contains(t.Command.String(), "nginx") || strings.Contains(t.Destination, "/nginx/")
+	})
 }
 
 func command(w config.Words, timeout time.Duration) *apply.Command {
@@ -153,6 +172,7 @@ func (g *group) work(ctx context.Context) {
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = retryFirst, retryMost
 	var lastApply time.Time
+	said := "" // the error of the latest try
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -163,7 +183,7 @@ func (g *group) work(ctx context.Context) {
 			retry.Reset()
 		case <-timer.C:
 		}
-		files, pause := g.due(time.Now(), lastApply)
+		files, pause := g.due(time.Now(), lastApply, g.doubt())
 		if files == nil {
 			timer.Reset(pause)
 			continue
@@ -175,7 +195,14 @@ func (g *group) work(ctx context.Context) {
 		pause = time.Hour
 		if err != nil {
 			pause = retry.NextBackOff()
-			g.log.Warn("not applied; the files before stay", "err", err, "retry_in", pause.Round(time.Millisecond).String())
+			level := slog.LevelWarn
+			if err.Error() == said {
+				level = slog.LevelDebug // the status page goes on saying it
+			}
+			g.log.Log(ctx, level, "not applied; the files before stay", "err", err, "retry_in", pause.Round(time.Millisecond).String())
+			said = err.Error()
+		} else {
+			said = ""
 		}
 		if done {
 			lastApply = time.Now()
@@ -185,9 +212,8 @@ func (g *group) work(ctx context.Context) {
 }
 
 // due gives the set to apply now, or how long to wait: for quiet where that is wanted,
-// for the pause between reloads, and while a catalog that forgot everything is not
-// believed.
-func (g *group) due(now, lastApply time.Time) ([]apply.File, time.Duration) {
+// for the pause between reloads, and while the catalog is in doubt.
+func (g *group) due(now, lastApply, doubt time.Time) ([]apply.File, time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.want == nil {
@@ -203,34 +229,58 @@ func (g *group) due(now, lastApply time.Time) ([]apply.File, time.Duration) {
 			at = quiet
 		}
 	}
-	if until := g.holdUntil(); until.After(at) {
-		at = until
+	held := doubt.After(now)
+	if held && g.state.HeldUntil.IsZero() {
+		g.log.Warn("the catalog may have forgotten instances; the files before stay for a while", "until", doubt.Format(time.RFC3339))
+	}
+	g.state.HeldUntil = time.Time{}
+	if held {
+		g.state.HeldUntil = doubt
+		if doubt.After(at) {
+			at = doubt
+		}
 	}
 	if at.After(now) {
 		return nil, at.Sub(now)
 	}
+	g.taken = g.last
 	return g.want, 0
 }
 
-// holdUntil is how long a set that lost most of its servers waits after the catalog's
-// index went back: it may be a catalog that came up empty and fills again. Called with
-// mu held.
-func (g *group) holdUntil() time.Time {
-	reset := g.pool.Reset()
-	if reset.IsZero() || g.cfg.Hold <= 0 {
+// doubt is until when the latest set waits because the catalog may not be itself: one
+// that was restored or began anew may lack instances which come back in a moment. After
+// an index that went back, a set waits that loses half of the servers or more; after
+// contact was lost, or at the start, one that loses all. Once a set was applied the
+// doubt is over; and without a reason for it even the last instance goes at once.
+func (g *group) doubt() time.Time {
+	reset, last := g.pool.Doubt()
+	if reset.After(last) {
+		last = reset
+	}
+	g.mu.Lock()
+	want, sure := g.want, g.sure
+	g.mu.Unlock()
+	if sure.IsZero() && g.born.After(last) {
+		last = g.born
+	}
+	hold := g.cfg.Hold
+	if last.IsZero() || sure.After(last) || !time.Now().Before(last.Add(hold)) {
 		return time.Time{}
 	}
 	live, next := 0, 0
-	for _, f := range g.want {
+	for _, f := range want {
 		next += guard.Servers(f.Content)
 		if b, err := os.ReadFile(f.Dest); err == nil {
 			live += guard.Servers(b)
 		}
 	}
-	if live == 0 || next*2 > live {
+	switch {
+	case live == 0 || next*2 > live:
 		return time.Time{}
+	case next == 0:
+		return last.Add(hold)
 	}
-	return reset.Add(g.cfg.Hold)
+	return reset.Add(hold) // past, if no index went back
 }
 
 // step makes a set live if it is not. It reports whether anything was reloaded.
@@ -267,8 +317,9 @@ func (g *group) once(ctx context.Context) error {
 
 func (g *group) succeeded(files []apply.File, s apply.Stages, changed bool) {
 	g.mu.Lock()
+	g.sure = g.taken
 	st := &g.state
-	st.Ready, st.LastError, st.Stage = true, "", ""
+	st.Ready, st.LastError, st.Stage, st.HeldUntil = true, "", "", time.Time{}
 	st.Generation, st.Index = apply.Generation(files), g.pool.Index(g.deps)
 	st.Servers = 0
 	for _, f := range files {
@@ -340,6 +391,13 @@ func (g *group) unblocked(dest string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.state.Missing, dest)
+	g.lone = false
+}
+
+func (g *group) stuck() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lone = true
 }
 
 func (g *group) missing(dest string) []string {
@@ -376,17 +434,20 @@ func (r *Runner) Status() []Status {
 	return out
 }
 
-// Adopted reports whether every group's files are applied, or were by a process before
-// this one while the catalog cannot be asked: the last good state serves.
+// Adopted reports whether every group's files are applied, or are on disk from before
+// while something keeps the new ones away: the catalog, a fault, a guard. Then the last
+// good state serves.
 func (r *Runner) Adopted() bool {
+	down := r.pool.Down()
 	for _, g := range r.groups {
 		g.mu.Lock()
 		ready := g.state.Ready
+		kept := down || g.lone || g.state.LastError != "" || !g.state.HeldUntil.IsZero()
 		g.mu.Unlock()
 		if ready {
 			continue
 		}
-		if !r.pool.Down() {
+		if !kept {
 			return false
 		}
 		for _, f := range g.paths() {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -29,6 +30,10 @@ const blockedAfter = 10 * time.Second
 // leave it empty, or half written, for a moment.
 const settle = 100 * time.Millisecond
 
+// turn is how long the loop rests at most. A loop that has not turned for a few of these
+// hangs: Alive says so, and a supervisor may start the process anew.
+const turn = 3 * time.Second
+
 // Runner renders and applies one configuration. Run may be called once.
 type Runner struct {
 	cfg    *config.Config
@@ -37,6 +42,7 @@ type Runner struct {
 	groups []*group
 	files  *fsnotify.Watcher // nil where templates are not followed
 	edited chan struct{}     // 1: a template may have changed
+	beat   atomic.Int64      // when the loop last turned, in Unix nanoseconds
 }
 
 // source is a template with its latest outcome. Used by the loop only.
@@ -45,8 +51,8 @@ type source struct {
 	text   string
 	tmpl   *render.Template
 	deps   []render.Dependency
-	stamp  uint64
-	fresh  bool // rendered at least once since the text changed
+	clock  uint64 // the pool's, before the latest execution
+	fresh  bool   // executed at least once since the text changed
 	output []byte
 	ready  bool
 	wait   time.Time // since when data is missing
@@ -136,6 +142,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	settled.Stop()
 	defer settled.Stop()
 	for {
+		r.beat.Store(time.Now().UnixNano())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -149,6 +156,11 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		again.Reset(r.pass(ctx))
 	}
+}
+
+// Alive reports whether the loop turns.
+func (r *Runner) Alive() bool {
+	return time.Since(time.Unix(0, r.beat.Load())) < 4*turn
 }
 
 // pass renders what needs it, until no new dependency appears, and gives each group its
@@ -165,20 +177,22 @@ func (r *Runner) pass(ctx context.Context) time.Duration {
 		g.offer()
 	}
 	r.pool.Want(ctx, wanted)
-	return r.sayBlocked()
+	r.sayBlocked()
+	return turn
 }
 
 // renderOne executes a template if what it reads has changed. A fault is the group's to
 // show; the output before stays.
 func (r *Runner) renderOne(g *group, s *source) {
-	stamp := r.pool.Stamp(s.deps)
-	if s.fresh && stamp == s.stamp {
+	if s.fresh && r.pool.Changes(s.deps) <= s.clock {
 		return
 	}
 	began := time.Now()
+	// before: what changes while the template executes makes it execute again
+	s.fresh, s.clock = true, r.pool.Clock()
 	res, err := s.tmpl.Execute(r.pool)
 	g.rendered(time.Since(began))
-	s.fresh, s.deps, s.stamp = true, res.Used, r.pool.Stamp(res.Used)
+	s.deps = res.Used
 	if err != nil {
 		g.failed("render", err)
 		return
@@ -197,22 +211,17 @@ func (r *Runner) renderOne(g *group, s *source) {
 }
 
 // sayBlocked tells, once, which templates have been waiting for what.
-func (r *Runner) sayBlocked() time.Duration {
-	next := time.Hour
+func (r *Runner) sayBlocked() {
 	for _, g := range r.groups {
 		for _, s := range g.sources {
-			if s.wait.IsZero() || s.said {
-				continue
-			}
-			if left := blockedAfter - time.Since(s.wait); left > 0 {
-				next = min(next, left)
+			if s.wait.IsZero() || s.said || time.Since(s.wait) < blockedAfter {
 				continue
 			}
 			s.said = true
+			g.stuck()
 			r.log.Warn("template waits for data", "template", s.cfg.Source, "missing", fmt.Sprint(g.missing(s.cfg.Destination)))
 		}
 	}
-	return next
 }
 
 // reread takes over edited templates. One that does not parse keeps its old parse.
@@ -260,7 +269,7 @@ func (r *Runner) Once(ctx context.Context, dry io.Writer) error {
 	for _, g := range r.groups {
 		if dry != nil {
 			for _, f := range g.set() {
-				fmt.Fprintf(dry, "> %s\n%s\n", f.Dest, f.Content)
+				fmt.Fprintf(dry, "> %s\n%s", f.Dest, f.Content)
 			}
 			continue
 		}

@@ -34,8 +34,10 @@ type Pool struct {
 
 	mu      sync.Mutex
 	entries map[render.Dependency]*entry // guarded by mu
+	clock   uint64                       // guarded by mu; counts changes of values
 	down    bool                         // guarded by mu; the last word of the catalog was an error
-	reset   time.Time                    // guarded by mu; when the catalog last may have forgotten something
+	back    time.Time                    // guarded by mu; when the first answer after lost contact last brought a change
+	reset   time.Time                    // guarded by mu; when an index last went back
 	group   sync.WaitGroup
 }
 
@@ -44,7 +46,7 @@ type entry struct {
 	stop    context.CancelFunc
 	value   any
 	known   bool
-	version uint64 // counts changes of value
+	changed uint64 // the pool's clock when value last changed, 0 while it is not known
 	index   uint64
 	at      time.Time // of the last answer
 	err     error
@@ -84,17 +86,25 @@ func (p *Pool) Get(d render.Dependency) (any, bool) {
 	return e.value, true
 }
 
-// Stamp sums up the versions of dependencies: equal stamps mean that nothing changed.
-func (p *Pool) Stamp(deps []render.Dependency) uint64 {
+// Clock moves on whenever a value changes.
+func (p *Pool) Clock() uint64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var sum uint64
+	return p.clock
+}
+
+// Changes is the clock when one of the dependencies last changed. What was rendered of
+// them when the clock was no less is up to date.
+func (p *Pool) Changes(deps []render.Dependency) uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var last uint64
 	for _, d := range deps {
 		if e := p.entries[d]; e != nil {
-			sum += e.version
+			last = max(last, e.changed)
 		}
 	}
-	return sum
+	return last
 }
 
 // Index is the highest index among dependencies.
@@ -111,8 +121,8 @@ func (p *Pool) Index(deps []render.Dependency) uint64 {
 }
 
 // Want watches exactly these dependencies until ctx ends; what is not among them any
-// more is dropped after a while. It reports whether a watch was begun.
-func (p *Pool) Want(ctx context.Context, deps map[render.Dependency]bool) (begun bool) {
+// more is dropped by a call after a while. It reports whether something waits for that.
+func (p *Pool) Want(ctx context.Context, deps map[render.Dependency]bool) (lingering bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -121,8 +131,10 @@ func (p *Pool) Want(ctx context.Context, deps map[render.Dependency]bool) (begun
 		case deps[d]:
 			e.unused = time.Time{}
 		case e.unused.IsZero():
-			e.unused = now
-		case now.Sub(e.unused) > linger:
+			e.unused, lingering = now, true
+		case now.Sub(e.unused) < linger:
+			lingering = true
+		default:
 			e.stop()
 			delete(p.entries, d)
 		}
@@ -131,31 +143,31 @@ func (p *Pool) Want(ctx context.Context, deps map[render.Dependency]bool) (begun
 		if p.entries[d] != nil {
 			continue
 		}
-		begun = true
 		own, stop := context.WithCancel(ctx)
 		e := &entry{stop: stop, wanted: now}
 		p.entries[d] = e
 		p.group.Go(func() { p.watch(own, d, e) })
 	}
-	return begun
+	return lingering
 }
 
 // Wait waits for the watches to end, after the context given to Want has.
 func (p *Pool) Wait() { p.group.Wait() }
 
-// Down reports whether the catalog's last word was an error, and Reset when it last
-// may have forgotten something: its index went back.
+// Down reports whether the catalog's last word was an error.
 func (p *Pool) Down() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.down
 }
 
-// Reset is when an index last went back, zero if it never did.
-func (p *Pool) Reset() time.Time {
+// Doubt tells when the catalog last gave reason to think that it is not what it was:
+// reset is when an index went back, as it does where a catalog was restored or began
+// anew; back is when the first answer after lost contact differed from the last before.
+func (p *Pool) Doubt() (reset, back time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.reset
+	return p.reset, p.back
 }
 
 // States lists all dependencies by name.
@@ -185,14 +197,17 @@ func (p *Pool) put(d render.Dependency, e *entry, value any, index uint64, reset
 	was := p.down
 	p.down = false
 	e.err, e.at = nil, time.Now()
-	if reset && e.known && index < e.index {
-		p.reset = time.Now()
-	}
 	changed := !e.known || !reflect.DeepEqual(e.value, value)
+	if reset && e.known && index < e.index {
+		p.reset = e.at
+	}
+	if reset && e.known && changed {
+		p.back = e.at
+	}
 	e.index = index
 	if changed {
-		e.value, e.known = value, true
-		e.version++
+		p.clock++
+		e.value, e.known, e.changed = value, true, p.clock
 	}
 	p.mu.Unlock()
 	if was {
@@ -228,7 +243,7 @@ func (p *Pool) watch(ctx context.Context, d render.Dependency, e *entry) {
 	case render.File:
 		p.watchFile(ctx, d, e)
 	case render.Datacenters:
-		p.poll(ctx, d, e, 15*time.Second, func() (any, error) { return p.client.Catalog().Datacenters() })
+		p.poll(ctx, d, e, 15*time.Second, p.datacenters(d.Filter == "alive"))
 	default:
 		client.Watch(ctx, p.query(d), func(u client.Update[any]) {
 			if u.Err != nil {
@@ -241,20 +256,46 @@ func (p *Pool) watch(ctx context.Context, d render.Dependency, e *entry) {
 }
 
 // poll asks again and again what has no index to block on.
-func (p *Pool) poll(ctx context.Context, d render.Dependency, e *entry, every time.Duration, ask func() (any, error)) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+func (p *Pool) poll(ctx context.Context, d render.Dependency, e *entry, every time.Duration, ask func(context.Context) (any, error)) {
 	for {
-		if v, err := ask(); err != nil {
+		bounded, cancel := context.WithTimeout(ctx, every)
+		v, err := ask(bounded)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		pause := every
+		if err != nil {
 			p.fail(d, e, err)
+			pause = time.Second
 		} else {
 			p.put(d, e, v, 0, false)
 		}
+		t := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			return
-		case <-tick.C:
+		case <-t.C:
 		}
+		t.Stop()
+	}
+}
+
+// datacenters lists the datacenters by name, alive only those that have a leader.
+func (p *Pool) datacenters(alive bool) func(context.Context) (any, error) {
+	return func(ctx context.Context) (any, error) {
+		all := []string{}
+		if _, err := p.client.Raw().Query("/v1/catalog/datacenters", &all, (&consul.QueryOptions{}).WithContext(ctx)); err != nil {
+			return nil, err
+		}
+		slices.Sort(all)
+		if !alive {
+			return all, nil
+		}
+		return slices.DeleteFunc(all, func(dc string) bool {
+			var leader string
+			_, err := p.client.Raw().Query("/v1/status/leader", &leader, (&consul.QueryOptions{Datacenter: dc}).WithContext(ctx))
+			return err != nil || leader == ""
+		}), nil
 	}
 }
 
@@ -331,12 +372,12 @@ func (p *Pool) ask(d render.Dependency, o *consul.QueryOptions) (any, *consul.Qu
 
 func (p *Pool) node(d render.Dependency, o *consul.QueryOptions) (any, *consul.QueryMeta, error) {
 	name := d.Name
-	if name == "" {
-		self, err := p.client.Agent().Self()
-		if err != nil {
+	if name == "" { // the agent's own
+		var self struct{ Config struct{ NodeName string } }
+		if _, err := p.client.Raw().Query("/v1/agent/self", &self, (&consul.QueryOptions{}).WithContext(o.Context())); err != nil {
 			return nil, nil, err
 		}
-		name, _ = self["Config"]["NodeName"].(string)
+		name = self.Config.NodeName
 	}
 	n, meta, err := p.client.Catalog().Node(name, o)
 	return nodeWithServices(n), meta, err
