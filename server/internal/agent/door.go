@@ -144,6 +144,9 @@ func (d door) Checks() map[string]*api.Check { return d.a.local.Checks() }
 
 // RegisterService adds or replaces a service and its checks.
 func (d door) RegisterService(ctx context.Context, def *api.ServiceDefinition, replaceChecks bool) error {
+	if err := def.Validate(); err != nil { // before supported, which knows kinds only
+		return err
+	}
 	for _, c := range def.AllChecks() {
 		if err := supported(d.a.cfg(), c, local.FromAPI); err != nil {
 			return err
@@ -171,6 +174,9 @@ func (d door) DeregisterService(ctx context.Context, id string) error {
 
 // RegisterCheck adds or replaces a check.
 func (d door) RegisterCheck(ctx context.Context, def *api.CheckDefinition) error {
+	if err := def.Validate(); err != nil {
+		return err
+	}
 	if err := supported(d.a.cfg(), def, local.FromAPI); err != nil {
 		return err
 	}

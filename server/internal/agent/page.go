@@ -2,6 +2,7 @@ package agent
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/internal/buildinfo"
@@ -15,6 +16,7 @@ func (a *Agent) uiConfig(path string) ui.Config {
 	stale := api.QueryOptions{Datacenter: cfg.Datacenter, Consistency: api.Stale}
 	return ui.Config{
 		Path: path, Datacenter: cfg.Datacenter, Node: cfg.NodeName, Version: buildinfo.Version,
+		Domain: strings.TrimSuffix(cfg.Domain, "."),
 		Services: func(r *http.Request) (map[string][]string, error) {
 			ans, err := a.endpoint.Read(r.Context(), &endpoint.Query{Kind: endpoint.Services, QueryOptions: stale})
 			if err != nil {

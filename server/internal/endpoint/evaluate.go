@@ -201,7 +201,7 @@ func serviceNode(r store.Instance) *api.ServiceNode {
 func nodeServices(kind Kind, node *store.Node, rows []*store.Service, keep *filter) *Answer {
 	if node == nil {
 		if kind == NodeList {
-			return &Answer{Value: (*NodeServiceList)(nil)}
+			return &Answer{Value: &NodeServiceList{}} // both null, as Consul has it
 		}
 		return &Answer{Value: (*api.NodeServices)(nil)}
 	}

@@ -1,7 +1,6 @@
 package endpoint
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -66,7 +65,7 @@ func (f *filter) expr(row any) bool {
 	}
 	ok, err := f.eval.Evaluate(row)
 	if err != nil {
-		f.err = fmt.Errorf("evaluate filter %q: %w", f.q.Filter, err)
+		f.err = api.Errorf(api.Invalid, "Failed to evaluate filter expression %q: %v", f.q.Filter, err)
 	}
 	return ok && err == nil
 }

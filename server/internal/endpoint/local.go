@@ -104,6 +104,9 @@ func (l *Local) Write(ctx context.Context, w *Write) (*command.Result, error) {
 	if err := normalise(w.Command, l.cfg.Datacenter); err != nil {
 		return nil, err
 	}
+	if kv, ok := w.Command.(*command.KV); ok && kv.Verb == command.Unlock {
+		return &command.Result{}, nil // nobody holds a lock: there are no sessions yet
+	}
 	return atLeader(ctx, l, false, func(ctx context.Context, _ <-chan struct{}) (*command.Result, error) {
 		v, err := l.cfg.Raft.Apply(ctx, command.Item{Command: w.Command})
 		if err != nil {

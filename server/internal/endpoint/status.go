@@ -66,7 +66,11 @@ func normalise(c command.Command, dc string) error {
 		if w.Pair.Key == "" && w.Verb != command.DeleteTree {
 			return api.Errorf(api.Internal, "Must provide key")
 		}
-		if w.Verb == command.Lock || w.Verb == command.Unlock {
+		switch {
+		case w.Verb != command.Lock:
+		case w.Pair.Session == "":
+			return api.Errorf(api.Internal, "missing session")
+		default: // there are no sessions yet
 			return api.Errorf(api.Internal, "invalid session %q", w.Pair.Session)
 		}
 	}
