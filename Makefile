@@ -48,7 +48,7 @@ fuzz: ## a minute on every fuzz target
 	    echo "$$d $$t"; go test -run '^$$' -fuzz "^$$t\$$" -fuzztime $${FUZZTIME:-60s} $$d || exit 1; done; done
 
 soak: build ## an hour of churn through the whole lab
-	go test -count=1 -v -timeout 2h -run TestSoak -soak $${SOAK:-1h} ./internal/e2e
+	go test -count=1 -v -timeout 2h -run TestSoak ./internal/e2e -soak $${SOAK:-1h}
 
 clean:
 	rm -rf bin .cache
