@@ -286,8 +286,18 @@ const (
 	metaKeyChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 )
 
-// ValidMeta checks number, keys and values of a meta map.
+// ValidMeta checks number, keys and values of a meta map that somebody configures.
 func ValidMeta(m map[string]string) error {
+	for k := range m {
+		if strings.HasPrefix(k, "consul-") {
+			return fmt.Errorf("key %q: the prefix consul- is reserved", k)
+		}
+	}
+	return ValidCatalogMeta(m)
+}
+
+// ValidCatalogMeta checks a meta map as an agent sends it, with reserved keys or without.
+func ValidCatalogMeta(m map[string]string) error {
 	if len(m) > maxMetaPairs {
 		return fmt.Errorf("%d pairs, at most %d are kept", len(m), maxMetaPairs)
 	}
@@ -299,8 +309,6 @@ func ValidMeta(m map[string]string) error {
 			return fmt.Errorf("key %q is longer than %d characters", k, maxMetaKey)
 		case strings.Trim(k, metaKeyChars) != "":
 			return fmt.Errorf("key %q may hold letters, digits, - and _ only", k)
-		case strings.HasPrefix(k, "consul-"):
-			return fmt.Errorf("key %q: the prefix consul- is reserved", k)
 		case len(v) > maxMetaValue:
 			return fmt.Errorf("value of key %q is longer than %d characters", k, maxMetaValue)
 		}

@@ -339,3 +339,23 @@ func TestTwoBootstraps(t *testing.T) {
 		t.Errorf("the first server: %v", err)
 	}
 }
+
+// A server that a client found first still looks for the other servers: who found it may
+// know no more than it does.
+func TestFoundByAClientFirst(t *testing.T) {
+	t.Parallel()
+	ports := freePorts(t, 1)
+	late := fmt.Sprintf("127.0.0.1:%d", ports[0]) // where the first server will be
+	early := startAgent(t, "early", options{}, "-server", "-bootstrap-expect=2", "-retry-join="+late)
+	client := startAgent(t, "client", options{}, "-retry-join="+early.lan)
+	eventually(t, 10*time.Second, "the client is there", func() error {
+		if out := early.rollcall("members"); !strings.Contains(out, "client") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	first := startAgent(t, "first", options{}, "-server", "-bootstrap-expect=2", "-serf-lan-port="+fmt.Sprint(ports[0]))
+	for _, a := range []*agent{early, first, client} {
+		a.awaitLeader()
+	}
+}

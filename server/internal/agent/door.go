@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"net"
 	"runtime"
 	"strconv"
 	"strings"
@@ -43,7 +44,10 @@ func (d door) debugConfig() map[string]any {
 		"AdvertiseAddrLAN": d.a.addr.advertise, "BindAddr": d.a.addr.bind, "Bootstrap": cfg.Bootstrap, "BootstrapExpect": cfg.BootstrapExpect,
 		"ClientAddrs": d.a.addr.http, "DNSDomain": cfg.Domain, "DNSPort": cfg.Ports.DNS, "DataDir": cfg.DataDir, "Datacenter": cfg.Datacenter,
 		"DevMode": cfg.Dev, "EnableDebug": cfg.EnableDebug, "HTTPPort": cfg.Ports.HTTP, "LeaveOnTerm": *cfg.LeaveOnTerm, "LogLevel": strings.ToUpper(cfg.LogLevel),
-		"NodeID": d.a.id, "NodeMeta": meta(cfg.NodeMeta), "NodeName": cfg.NodeName, "SerfPortLAN": cfg.Ports.SerfLAN, "ServerMode": cfg.Server,
+		"NodeID": d.a.id, "NodeMeta": meta(cfg.NodeMeta), "NodeName": cfg.NodeName, "SerfPortLAN": cfg.Ports.SerfLAN,
+		"SerfAdvertiseAddrLAN": "tcp://" + net.JoinHostPort(d.a.addr.advertise, strconv.Itoa(cfg.Ports.SerfLAN)),
+		"SerfBindAddrLAN":      "tcp://" + net.JoinHostPort(d.a.addr.serf, strconv.Itoa(cfg.Ports.SerfLAN)),
+		"RPCAdvertiseAddr":     "tcp://" + net.JoinHostPort(d.a.addr.advertise, strconv.Itoa(cfg.Ports.Server)), "ServerMode": cfg.Server,
 		"ServerPort": cfg.Ports.Server, "SessionTTLMin": "0s", "SkipLeaveOnInt": *cfg.SkipLeaveOnInt, "UIConfig": map[string]any{"Enabled": cfg.UI},
 		"RetryJoinLAN": cfg.RetryJoin, "StartJoinAddrsLAN": cfg.StartJoin, "Version": buildinfo.Compat, "Revision": buildinfo.Revision,
 	}

@@ -24,9 +24,10 @@ func (a *Agent) startJoin(ctx context.Context) error {
 	return nil
 }
 
-// keepJoined joins the addresses of retry_join whenever this agent is alone, for a client
-// also when it knows no living server: at first quickly, then every retry_interval. Names
-// are resolved anew each time, so a cluster whose addresses all changed is found again.
+// keepJoined joins the addresses of retry_join: once in any case, for whoever found this
+// agent first may be as lost as it is, and again whenever it is alone or, as a server,
+// without a leader. At first quickly, then every retry_interval. Names are resolved anew
+// each time, so a cluster whose addresses all changed is found again.
 func (a *Agent) keepJoined(ctx context.Context) error {
 	cfg := a.cfg()
 	if len(cfg.RetryJoin) == 0 {
@@ -36,29 +37,33 @@ func (a *Agent) keepJoined(ctx context.Context) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval = min(500*time.Millisecond, cfg.RetryInterval)
 	pause.MaxInterval = cfg.RetryInterval
-	tries, alone := 0, false
+	tries, joined, alone := 0, false, false
 	for {
 		changed := a.pool.Watch()
 		wait := cfg.RetryInterval
-		if !a.inCompany() {
+		if !joined || !a.inCompany() || a.leaderless() {
 			n, err := a.pool.Join(ctx, cfg.RetryJoin)
-			tries++
+			wait = pause.NextBackOff()
 			switch {
 			case ctx.Err() != nil:
 				return nil
 			case n > 0:
-				a.log.Info("joined", "agents", n)
-				pause.Reset()
-				tries, alone = 0, false
-			case cfg.RetryMax > 0 && tries >= cfg.RetryMax:
-				return fmt.Errorf("retry_join: no agent answered at %v after %d tries: %w", cfg.RetryJoin, tries, err)
+				if !joined || alone {
+					a.log.Info("joined", "agents", n)
+				}
+				tries, joined, alone = 0, true, false
 			default:
+				if tries++; cfg.RetryMax > 0 && tries >= cfg.RetryMax {
+					return fmt.Errorf("retry_join: no agent answered at %v after %d tries: %w", cfg.RetryJoin, tries, err)
+				}
 				if !alone {
 					a.log.Warn("no agent answers yet; trying on", "addrs", cfg.RetryJoin, "err", err)
 				}
 				alone = true
-				wait = pause.NextBackOff()
 			}
+			changed = nil // a try is news to oneself: keep to the pause
+		} else {
+			pause.Reset()
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -66,16 +71,20 @@ func (a *Agent) keepJoined(ctx context.Context) error {
 			timer.Stop()
 			return nil
 		case <-changed:
-			if alone { // our own news: keep to the pause
-				select {
-				case <-ctx.Done():
-				case <-timer.C:
-				}
-			}
+			timer.Stop()
 		case <-timer.C:
 		}
-		timer.Stop()
 	}
+}
+
+// leaderless reports whether this is a server that knows no leader: it may be in a
+// company that lacks the others.
+func (a *Agent) leaderless() bool {
+	if a.raft == nil {
+		return false
+	}
+	_, addr := a.raft.Leader()
+	return addr == ""
 }
 
 // inCompany reports whether this agent knows whom it needs: a client a living server, a

@@ -321,9 +321,14 @@ func (a *Agent) registration() api.Registration {
 		tagged["lan_ipv6"], tagged["wan_ipv6"] = tagged["lan"], tagged["wan"]
 	}
 	maps.Copy(tagged, cfg.Tagged)
+	meta := maps.Clone(cfg.NodeMeta)
+	if meta == nil {
+		meta = map[string]string{}
+	}
+	meta["consul-network-segment"], meta["consul-version"] = "", buildinfo.Compat // as every agent of Consul's says
 	return api.Registration{
 		Datacenter: cfg.Datacenter, ID: a.id, Node: cfg.NodeName, Address: a.addr.advertise,
-		TaggedAddresses: tagged, NodeMeta: cfg.NodeMeta,
+		TaggedAddresses: tagged, NodeMeta: meta,
 	}
 }
 

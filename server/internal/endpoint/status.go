@@ -129,7 +129,7 @@ func registration(r *api.Registration, dc string) error {
 			return err
 		}
 	}
-	if err := api.ValidMeta(r.NodeMeta); err != nil {
+	if err := api.ValidCatalogMeta(r.NodeMeta); err != nil {
 		return api.Errorf(api.Internal, "Invalid meta: %v", err)
 	}
 	return nil
