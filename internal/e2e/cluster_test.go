@@ -349,8 +349,9 @@ func TestFoundByAClientFirst(t *testing.T) {
 	early := startAgent(t, "early", options{}, "-server", "-bootstrap-expect=2", "-retry-join="+late)
 	client := startAgent(t, "client", options{}, "-retry-join="+early.lan)
 	eventually(t, 10*time.Second, "the client is there", func() error {
-		if out := early.rollcall("members"); !strings.Contains(out, "client") {
-			return fmt.Errorf("%s", out)
+		var members []struct{ Name string }
+		if err := early.json("/v1/agent/members", &members); err != nil || len(members) != 2 {
+			return fmt.Errorf("%v, %v", members, err)
 		}
 		return nil
 	})
