@@ -1,0 +1,162 @@
+package rpc
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/rollcall/rollcall/server/internal/command"
+	"github.com/rollcall/rollcall/server/internal/endpoint"
+)
+
+// calls serves frames on c until it breaks or ctx ends.
+func (s *Server) calls(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
+	ctx, hangUp := context.WithCancel(ctx)
+	out := make(chan *frame, outgoing)
+	var working sync.WaitGroup
+	working.Go(func() {
+		if err := send(ctx, c, out); err != nil {
+			hangUp()
+		}
+	})
+	defer working.Wait()
+	defer hangUp()
+	defer c.Close()
+	var mu sync.Mutex
+	open := map[uint64]context.CancelFunc{} // guarded by mu
+	r := bufio.NewReaderSize(c, 64<<10)
+	for {
+		c.SetReadDeadline(time.Now().Add(silence))
+		f, err := readFrame(r)
+		if err != nil {
+			if errors.Is(err, errFrame) {
+				s.log.Warn("connection closed", "from", c.RemoteAddr().String(), "err", err)
+			}
+			return
+		}
+		switch f.kind {
+		case ping:
+			post(ctx, out, &frame{kind: pong})
+		case cancel:
+			mu.Lock()
+			if end := open[f.id]; end != nil {
+				end()
+			}
+			mu.Unlock()
+		case readCall, writeCall:
+			call, end := context.WithCancel(ctx)
+			mu.Lock()
+			full := len(open) >= underWay || open[f.id] != nil
+			if !full {
+				open[f.id] = end
+			}
+			mu.Unlock()
+			if full {
+				end()
+				post(ctx, out, failureFrame(f.id, errors.New("rpc: too many calls at once on one connection")))
+				continue
+			}
+			working.Go(func() {
+				reply := carryOut(call, ep, f)
+				mu.Lock()
+				delete(open, f.id)
+				mu.Unlock()
+				end()
+				post(ctx, out, reply)
+			})
+		}
+	}
+}
+
+// carryOut makes the call that a frame asks for.
+func carryOut(ctx context.Context, ep endpoint.Endpoint, f *frame) *frame {
+	reply, err := perform(ctx, ep, f)
+	if err == nil && tooLarge(reply) {
+		err = fmt.Errorf("the answer of %d bytes is larger than a call can carry", len(reply.body))
+	}
+	if err != nil {
+		return failureFrame(f.id, err)
+	}
+	reply.id = f.id
+	return reply
+}
+
+func perform(ctx context.Context, ep endpoint.Endpoint, f *frame) (*frame, error) {
+	if f.kind == writeCall {
+		var h writeHead
+		if err := decode(f.head, &h); err != nil {
+			return nil, err
+		}
+		cmd, err := command.DecodeOne(f.body)
+		if err != nil {
+			return nil, err
+		}
+		res, err := ep.Write(ctx, &endpoint.Write{Datacenter: h.Datacenter, Token: h.Token, Command: cmd})
+		if err != nil {
+			return nil, err
+		}
+		head, err := encode(res)
+		return &frame{kind: written, head: head}, err
+	}
+	var q endpoint.Query
+	if err := decode(f.head, &q); err != nil {
+		return nil, err
+	}
+	a, err := ep.Read(ctx, &q)
+	if err != nil {
+		return nil, err
+	}
+	body, err := a.JSON()
+	if err != nil {
+		return nil, err
+	}
+	head, err := encode(answerHead{a.Meta, a.Found})
+	return &frame{kind: answer, head: head, body: body}, err
+}
+
+// post hands a frame to the sender, unless the connection is over.
+func post(ctx context.Context, out chan<- *frame, f *frame) {
+	select {
+	case out <- f:
+	case <-ctx.Done():
+	}
+}
+
+// send writes what comes through out until ctx ends, many frames at a time where many
+// wait, and a ping where nothing does.
+func send(ctx context.Context, c net.Conn, out <-chan *frame) error {
+	w := bufio.NewWriterSize(c, 64<<10)
+	quiet := time.NewTimer(beat)
+	defer quiet.Stop()
+	for {
+		var f *frame
+		select {
+		case <-ctx.Done():
+			return nil
+		case f = <-out:
+		case <-quiet.C:
+			f = &frame{kind: ping}
+		}
+		c.SetWriteDeadline(time.Now().Add(silence))
+		for f != nil {
+			if err := writeFrame(w, f); err != nil {
+				c.Close() // whoever reads learns
+				return err
+			}
+			select {
+			case f = <-out:
+			default:
+				f = nil
+			}
+		}
+		if err := w.Flush(); err != nil {
+			c.Close()
+			return err
+		}
+		quiet.Reset(beat)
+	}
+}
