@@ -175,21 +175,40 @@ func outcome(t testing.TB, env []string, name string, args ...string) (stdout, s
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// freePorts gives n ports that nothing listened on a moment ago, TCP and UDP.
+// Ports are handed out once in a run, from below where the kernel takes its own: one that
+// it chose could be taken by a connection, or chosen again by a test beside this one,
+// before it is used.
+var (
+	portsMu  sync.Mutex
+	nextPort = 10000 + os.Getpid()*37%15000 // guarded by portsMu
+)
+
+// freePorts gives n ports that nobody listens on, TCP and UDP, and that no other call
+// gives.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
+	portsMu.Lock()
+	defer portsMu.Unlock()
 	var out []int
-	for len(out) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(out) < n; tries++ {
+		if tries == 5000 {
+			t.Fatal("no free ports")
+		}
+		if nextPort++; nextPort >= 32000 {
+			nextPort = 10000
+		}
+		addr := fmt.Sprintf("127.0.0.1:%d", nextPort)
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		defer l.Close() // held until all are found, so that none comes twice
-		port := l.Addr().(*net.TCPAddr).Port
-		if u, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			u.Close()
-			out = append(out, port)
+		u, err := net.ListenPacket("udp", addr)
+		l.Close()
+		if err != nil {
+			continue
 		}
+		u.Close()
+		out = append(out, nextPort)
 	}
 	return out
 }
