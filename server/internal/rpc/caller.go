@@ -14,8 +14,10 @@ import (
 	"github.com/rollcall/rollcall/server/internal/endpoint"
 )
 
-// dialTimeout bounds the way to a server.
-const dialTimeout = 5 * time.Second
+const (
+	dialTimeout = 3 * time.Second // on the way to a server
+	idle        = 5 * time.Minute // without a call, then a connection is closed
+)
 
 // Errors of a call that did not come through. Both are reasons to go elsewhere with a
 // read; only the first lets a write be sent again.
@@ -26,8 +28,10 @@ var (
 
 // Pool keeps one connection to each server that was called.
 type Pool struct {
-	dial Dial
-	log  *slog.Logger
+	dial  Dial
+	log   *slog.Logger
+	open  context.Context // ends with Close
+	close context.CancelFunc
 
 	mu      sync.Mutex
 	callers map[string]*caller // guarded by mu; by address
@@ -36,17 +40,19 @@ type Pool struct {
 
 // NewPool makes a pool; dial may be nil for TCP.
 func NewPool(dial Dial, log *slog.Logger) *Pool {
-	return &Pool{dial: orTCP(dial), log: log.With("room", "rpc"), callers: map[string]*caller{}}
+	p := &Pool{dial: orTCP(dial), log: log.With("room", "rpc"), callers: map[string]*caller{}}
+	p.open, p.close = context.WithCancel(context.Background())
+	return p
 }
 
 // At gives the endpoint of the server at addr. It connects when it is first used, and
-// again after it broke.
+// again after it broke or was idle for long.
 func (p *Pool) At(addr string) endpoint.Endpoint {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.callers[addr]
 	if c == nil {
-		c = &caller{pool: p, addr: addr}
+		c = &caller{pool: p, addr: addr, closed: p.closed}
 		if !p.closed {
 			p.callers[addr] = c
 		}
@@ -61,6 +67,7 @@ func (p *Pool) Close() {
 	callers := p.callers
 	p.callers = nil
 	p.mu.Unlock()
+	p.close()
 	for _, c := range callers {
 		c.close()
 	}
@@ -71,9 +78,19 @@ type caller struct {
 	pool *Pool
 	addr string
 
+	dials sync.WaitGroup
+
 	mu     sync.Mutex
-	line   *line // guarded by mu; the connection, nil before it is made and after it broke
-	closed bool  // guarded by mu
+	line   *line    // guarded by mu; the latest connection, nil before the first
+	dial   *attempt // guarded by mu; nil while none is under way
+	closed bool     // guarded by mu
+}
+
+// attempt is a dial that all who want the connection wait for.
+type attempt struct {
+	done chan struct{} // closed when line and err are set
+	line *line
+	err  error
 }
 
 // Read asks the server.
@@ -84,7 +101,7 @@ func (c *caller) Read(ctx context.Context, q *endpoint.Query) (*endpoint.Answer,
 	}
 	f, err := c.call(ctx, &frame{kind: readCall, head: head})
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, c.unavailable(err)
 	}
 	var h answerHead
 	if f.kind != answer {
@@ -109,7 +126,7 @@ func (c *caller) Write(ctx context.Context, w *endpoint.Write) (*command.Result,
 	f, err := c.call(ctx, &frame{kind: writeCall, head: head, body: body})
 	switch {
 	case errors.Is(err, errNotSent):
-		return nil, api.ErrNotLeader // certainly not carried out: whoever asked may go elsewhere
+		return nil, notCarriedOut{err}
 	case errors.Is(err, errBroken):
 		return nil, api.Errorf(api.Unavailable, "rpc error: connection to %s lost: the write may or may not have happened", c.addr)
 	case err != nil:
@@ -125,53 +142,107 @@ func (c *caller) Write(ctx context.Context, w *endpoint.Write) (*command.Result,
 	return &r, nil
 }
 
-// unavailable makes a lost connection an error that atLeader and Remote know.
-func unavailable(err error) error {
-	if errors.Is(err, errNotSent) || errors.Is(err, errBroken) {
+// notCarriedOut is of a write that certainly was not: whoever asked may go elsewhere, as
+// with api.ErrNotLeader. Its text tells what stood in the way.
+type notCarriedOut struct{ err error }
+
+func (e notCarriedOut) Error() string { return "rpc error: " + e.err.Error() }
+
+// Unwrap gives what clients read, then what callers branch on.
+func (e notCarriedOut) Unwrap() []error {
+	return []error{&api.Error{Kind: api.Unavailable, Text: e.Error()}, api.ErrNotLeader}
+}
+
+// unavailable makes of a read that did not come through an error that whoever asked may
+// go elsewhere with.
+func (c *caller) unavailable(err error) error {
+	switch {
+	case errors.Is(err, errNotSent):
 		return api.Errorf(api.Unavailable, "rpc error: %v", err)
+	case errors.Is(err, errBroken):
+		return api.Errorf(api.Unavailable, "rpc error: connection to %s lost", c.addr)
 	}
 	return err
 }
 
-// call sends a frame and waits for its reply.
+// call sends a frame and waits for its reply. A connection found broken or idle before
+// anything went out on it is replaced once.
 func (c *caller) call(ctx context.Context, f *frame) (*frame, error) {
-	l, err := c.connect(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+	err := errNotSent
+	for range 2 {
+		l, failed := c.connect(ctx)
+		if failed != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			return nil, fmt.Errorf("%w to %s: %w", errNotSent, c.addr, failed)
 		}
-		return nil, fmt.Errorf("%w to %s: %w", errNotSent, c.addr, err)
+		var reply *frame
+		if reply, err = l.call(ctx, f); !errors.Is(err, errNotSent) {
+			return reply, err
+		}
 	}
-	return l.call(ctx, f)
+	return nil, fmt.Errorf("%w to %s: connections break at once", err, c.addr)
 }
 
-// connect gives the connection, a new one where the old is broken.
+// connect gives the connection, a new one where the old is broken. Nobody waits longer
+// than his ctx, and however many wait, it is for one dial.
 func (c *caller) connect(ctx context.Context) (*line, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
+		c.mu.Unlock()
 		return nil, net.ErrClosed
 	}
 	if c.line != nil && !c.line.broken() {
+		defer c.mu.Unlock()
 		return c.line, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	conn, err := dialAs(ctx, c.pool.dial, c.addr, callsByte)
-	if err != nil {
-		return nil, err
+	a := c.dial
+	if a == nil {
+		a = &attempt{done: make(chan struct{})}
+		c.dial = a
+		c.dials.Go(func() { c.try(a) })
 	}
-	conn.SetDeadline(time.Time{})
-	c.line = newLine(conn)
-	return c.line, nil
+	c.mu.Unlock()
+	select {
+	case <-a.done:
+		return a.line, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
-func (c *caller) close() {
+// try carries an attempt out.
+func (c *caller) try(a *attempt) {
+	ctx, cancel := context.WithTimeout(c.pool.open, dialTimeout)
+	defer cancel()
+	conn, err := dialAs(ctx, c.pool.dial, c.addr, callsByte)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.dial = nil
+	defer close(a.done)
+	if err == nil && c.closed {
+		conn.Close()
+		err = net.ErrClosed
+	}
+	if err != nil {
+		a.err = err
+		return
+	}
+	conn.SetDeadline(time.Time{})
+	a.line = newLine(conn)
+	c.line = a.line
+}
+
+// close is called once the pool's ctx has ended.
+func (c *caller) close() {
+	c.mu.Lock()
 	c.closed = true
-	if c.line != nil {
-		c.line.hangUp()
-		c.line.running.Wait()
+	l := c.line
+	c.mu.Unlock()
+	c.dials.Wait()
+	if l != nil {
+		l.hangUp()
+		l.running.Wait()
 	}
 }

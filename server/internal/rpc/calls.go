@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/command"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
 )
@@ -16,6 +17,7 @@ import (
 // calls serves frames on c until it breaks or ctx ends.
 func (s *Server) calls(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 	ctx, hangUp := context.WithCancel(ctx)
+	c = steady{c}
 	out := make(chan *frame, outgoing)
 	var working sync.WaitGroup
 	working.Go(func() {
@@ -30,7 +32,6 @@ func (s *Server) calls(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 	open := map[uint64]context.CancelFunc{} // guarded by mu
 	r := bufio.NewReaderSize(c, 64<<10)
 	for {
-		c.SetReadDeadline(time.Now().Add(silence))
 		f, err := readFrame(r)
 		if err != nil {
 			if errors.Is(err, errFrame) {
@@ -40,7 +41,7 @@ func (s *Server) calls(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 		}
 		switch f.kind {
 		case ping:
-			post(ctx, out, &frame{kind: pong})
+			replyPong(out)
 		case cancel:
 			mu.Lock()
 			if end := open[f.id]; end != nil {
@@ -57,28 +58,34 @@ func (s *Server) calls(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 			mu.Unlock()
 			if full {
 				end()
-				post(ctx, out, failureFrame(f.id, errors.New("rpc: too many calls at once on one connection")))
+				post(ctx, out, failureFrame(f.id, api.Errorf(api.Busy, "rpc error: more than %d calls at once on one connection", underWay)))
 				continue
 			}
 			working.Go(func() {
-				reply := carryOut(call, ep, f)
+				if reply := carryOut(call, ep, f); reply != nil {
+					post(ctx, out, reply)
+				}
 				mu.Lock()
-				delete(open, f.id)
+				delete(open, f.id) // only now: replies that wait to be sent count as well
 				mu.Unlock()
 				end()
-				post(ctx, out, reply)
 			})
 		}
 	}
 }
 
-// carryOut makes the call that a frame asks for.
+// carryOut makes the call that a frame asks for. What ctx cut short has no reply: the
+// caller either gave up, or learns from the connection's end that it has to ask
+// elsewhere, which an error in the reply would keep it from.
 func carryOut(ctx context.Context, ep endpoint.Endpoint, f *frame) *frame {
 	reply, err := perform(ctx, ep, f)
 	if err == nil && tooLarge(reply) {
 		err = fmt.Errorf("the answer of %d bytes is larger than a call can carry", len(reply.body))
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return failureFrame(f.id, err)
 	}
 	reply.id = f.id
@@ -126,6 +133,14 @@ func post(ctx context.Context, out chan<- *frame, f *frame) {
 	}
 }
 
+// replyPong answers a ping. Where frames wait to be sent, they are the answer.
+func replyPong(out chan<- *frame) {
+	select {
+	case out <- &frame{kind: pong}:
+	default:
+	}
+}
+
 // send writes what comes through out until ctx ends, many frames at a time where many
 // wait, and a ping where nothing does.
 func send(ctx context.Context, c net.Conn, out <-chan *frame) error {
@@ -141,7 +156,6 @@ func send(ctx context.Context, c net.Conn, out <-chan *frame) error {
 		case <-quiet.C:
 			f = &frame{kind: ping}
 		}
-		c.SetWriteDeadline(time.Now().Add(silence))
 		for f != nil {
 			if err := writeFrame(w, f); err != nil {
 				c.Close() // whoever reads learns

@@ -19,11 +19,12 @@ type line struct {
 	running sync.WaitGroup
 
 	mu      sync.Mutex
-	next    uint64                 // guarded by mu
+	next    uint64                 // guarded by mu; the id last used
 	waiting map[uint64]chan *frame // guarded by mu; nil once broken
 }
 
 func newLine(conn net.Conn) *line {
+	conn = steady{conn}
 	l := &line{conn: conn, out: make(chan *frame, outgoing), waiting: map[uint64]chan *frame{}}
 	l.ctx, l.hangUp = context.WithCancel(context.Background())
 	l.running.Go(func() {
@@ -32,11 +33,30 @@ func newLine(conn net.Conn) *line {
 		}
 	})
 	l.running.Go(l.receive)
-	l.running.Go(func() {
-		<-l.ctx.Done()
-		conn.Close()
-	})
+	l.running.Go(l.guard)
 	return l
+}
+
+// guard closes the connection when it is over, and ends it when nobody uses it.
+func (l *line) guard() {
+	defer l.conn.Close()
+	look := time.NewTicker(idle)
+	defer look.Stop()
+	var before uint64
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-look.C:
+		}
+		l.mu.Lock()
+		if len(l.waiting) == 0 && l.next == before {
+			l.hangUp()
+			l.waiting = nil // a call that comes now is made on a new connection
+		}
+		before = l.next
+		l.mu.Unlock()
+	}
 }
 
 func (l *line) broken() bool { return l.ctx.Err() != nil }
@@ -56,14 +76,13 @@ func (l *line) receive() {
 	}()
 	r := bufio.NewReaderSize(l.conn, 64<<10)
 	for {
-		l.conn.SetReadDeadline(time.Now().Add(silence))
 		f, err := readFrame(r)
 		if err != nil {
 			return
 		}
 		switch f.kind {
 		case ping:
-			post(l.ctx, l.out, &frame{kind: pong})
+			replyPong(l.out)
 		case answer, written, failure:
 			l.mu.Lock()
 			w := l.waiting[f.id]
@@ -110,7 +129,12 @@ func (l *line) call(ctx context.Context, f *frame) (*frame, error) {
 		return result(r, ok)
 	default:
 	}
-	post(l.ctx, l.out, &frame{kind: cancel, id: f.id})
+	stop := &frame{kind: cancel, id: f.id}
+	select {
+	case l.out <- stop:
+	default: // who gave up does not wait for others' frames
+		go post(l.ctx, l.out, stop)
+	}
 	return nil, context.Cause(ctx)
 }
 

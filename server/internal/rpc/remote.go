@@ -64,7 +64,9 @@ func try[T any](ctx context.Context, r *Remote, call func(endpoint.Endpoint) (T,
 			began := time.Now()
 			v, err := call(r.pool.At(addr))
 			if err == nil || !elsewhere(err) {
-				r.keep(addr)
+				if ctx.Err() == nil { // else this one may have said nothing at all
+					r.keep(addr)
+				}
 				return v, err
 			}
 			if ctx.Err() != nil {

@@ -34,8 +34,8 @@ const (
 // Bounds.
 const (
 	handshake = 5 * time.Second  // for the first byte
-	beat      = 10 * time.Second // between pings
-	silence   = 30 * time.Second // then the other side counts as gone
+	beat      = 3 * time.Second  // between pings
+	silence   = 10 * time.Second // without a byte, then the other side counts as gone
 	underWay  = 8192             // calls at once on one connection
 	conns     = 8192             // connections at once
 	outgoing  = 256              // frames that wait to be written before callers wait
@@ -126,23 +126,39 @@ func (s *Server) Run(ctx context.Context, ep endpoint.Endpoint) error {
 func (s *Server) serve(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 	var first [1]byte
 	c.SetReadDeadline(time.Now().Add(handshake))
-	stop := context.AfterFunc(ctx, func() { c.Close() })
-	defer stop()
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		c.Close()
+	})
+	ours := sync.OnceValue(func() bool { // whether c was left open
+		if stop() {
+			return true
+		}
+		<-closed
+		return false
+	})
+	defer ours()
 	if _, err := io.ReadFull(c, first[:]); err != nil {
 		s.log.Debug("connection without a first byte", "from", c.RemoteAddr().String(), "err", err)
 		c.Close()
 		return
 	}
 	c.SetReadDeadline(time.Time{})
-	switch first[0] {
+	kind := first[0]
+	switch kind {
 	case raftByte:
-		if stop() {
+		if ours() {
 			s.raft.hand(ctx, c)
 		}
 	case callsByte:
 		s.calls(ctx, c, ep)
+	case tlsByte, yamuxByte:
+		s.log.Warn("connection refused: this port speaks neither TLS nor streams yet; let the other agent call without",
+			"from", c.RemoteAddr().String(), "kind", int(kind))
+		c.Close()
 	default:
-		s.log.Debug("connection of an unknown kind", "from", c.RemoteAddr().String(), "kind", int(first[0]))
+		s.log.Debug("connection of an unknown kind", "from", c.RemoteAddr().String(), "kind", int(kind))
 		c.Close()
 	}
 }
@@ -161,4 +177,28 @@ func dialAs(ctx context.Context, dial Dial, addr string, first byte) (net.Conn, 
 		return nil, err
 	}
 	return c, nil
+}
+
+// steady is a connection that breaks once nothing moves on it for silence, however long
+// what is under way takes.
+type steady struct{ net.Conn }
+
+func (s steady) Read(b []byte) (int, error) {
+	s.SetReadDeadline(time.Now().Add(silence))
+	return s.Conn.Read(b)
+}
+
+// Write writes b a piece at a time: each piece that gets away is a sign of life.
+func (s steady) Write(b []byte) (int, error) {
+	const piece = 64 << 10
+	sent := 0
+	for sent < len(b) {
+		s.SetWriteDeadline(time.Now().Add(silence))
+		n, err := s.Conn.Write(b[sent:min(len(b), sent+piece)])
+		sent += n
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
 }
