@@ -58,6 +58,8 @@ type Pool struct {
 	log    *slog.Logger
 	serf   *serf.Serf
 	events chan serf.Event
+	ended  chan struct{}  // closed when no event is wanted any longer
+	taking sync.WaitGroup // takeEvents
 
 	mu      sync.Mutex
 	changed chan struct{} // guarded by mu; closed at the next change
@@ -65,12 +67,18 @@ type Pool struct {
 	refused string        // guarded by mu; the last refusal, said once
 }
 
-// eventBuffer takes a storm of joins while Run is held up; Serf must not block.
+// eventBuffer takes a storm of joins while the log is slow; Serf must not block.
 const eventBuffer = 2048
 
-// Open begins to gossip, alone. Run must follow, for events are taken there.
+// Open begins to gossip, alone. Close ends it.
 func Open(cfg Config) (*Pool, error) {
-	p := &Pool{cfg: cfg, log: cfg.Log.With("room", "gossip"), events: make(chan serf.Event, eventBuffer), changed: make(chan struct{})}
+	p := &Pool{
+		cfg: cfg, log: cfg.Log.With("room", "gossip"), events: make(chan serf.Event, eventBuffer),
+		ended: make(chan struct{}), changed: make(chan struct{}),
+	}
+	if n := len(cfg.Key); n != 0 && n != 16 && n != 24 && n != 32 { // Serf would leave goroutines behind
+		return nil, fmt.Errorf("gossip key of %d bytes: it must have 16, 24 or 32", n)
+	}
 	if err := p.busy(); err != nil {
 		return nil, err
 	}
@@ -84,6 +92,7 @@ func Open(cfg Config) (*Pool, error) {
 		return nil, explain(cfg, err)
 	}
 	p.serf = s
+	p.taking.Go(p.takeEvents)
 	return p, nil
 }
 
@@ -148,26 +157,45 @@ func (p *Pool) busy() error {
 			err = c.Close()
 		}
 	}
-	return explain(p.cfg, err)
+	if err != nil {
+		return explain(p.cfg, fmt.Errorf("listen on %s: %w", at, err))
+	}
+	return nil
 }
 
+// explain says what to do where the port is taken.
 func explain(cfg Config, err error) error {
-	if err == nil {
-		return nil
-	}
 	at := net.JoinHostPort(cfg.Bind, strconv.Itoa(cfg.Port))
 	if errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), "address already in use") {
 		return fmt.Errorf("ports.serf_lan: %s is in use by another process: stop that one, or choose another port (-serf-lan-port)", at)
 	}
-	return fmt.Errorf("listen on %s: %w", at, err)
+	return err
 }
 
-// Run takes events until ctx ends.
+// Run watches over the gossip until ctx ends or the pool is closed; an error tells that
+// it ended by itself.
 func (p *Pool) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-p.serf.ShutdownCh():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	return errors.New("gossip has ended by itself")
+}
+
+// takeEvents takes what Serf tells, from Open to Close whether or not the pool runs:
+// Serf sends under the lock that every question takes, so an event left lying would
+// hold up everything.
+func (p *Pool) takeEvents() {
 	for {
 		select {
-		case <-ctx.Done():
-			return nil
+		case <-p.ended:
+			return
 		case e := <-p.events:
 			if m, ok := e.(serf.MemberEvent); ok {
 				for _, x := range m.Members {
@@ -285,13 +313,9 @@ func (p *Pool) Close() error {
 		return nil
 	}
 	err := p.serf.Shutdown()
-	for { // what Serf has said meanwhile is for nobody
-		select {
-		case <-p.events:
-		default:
-			return err
-		}
-	}
+	close(p.ended)
+	p.taking.Wait()
+	return err
 }
 
 func member(m serf.Member) api.Member {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -13,23 +14,17 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 )
 
-// member opens a pool on loopback and runs it until the test ends or stop is called.
-func open(t *testing.T, name string, change func(*Config)) (p *Pool, addr string, stop func()) {
+// open opens a pool on loopback and runs it until the test ends or stop is called.
+func open(t *testing.T, name string, change func(*Config)) (_ *Pool, addr string, stop func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
 	cfg := Config{
-		Name: name, ID: "id-" + name, Datacenter: "dc1", Bind: "127.0.0.1", Port: port, Fast: true, Log: slog.New(slog.DiscardHandler),
+		Name: name, ID: "id-" + name, Datacenter: "dc1", Bind: "127.0.0.1", Fast: true, Log: slog.New(slog.DiscardHandler),
 		Tags: Tags(TagInfo{ID: "id-" + name, Datacenter: "dc1"}),
 	}
 	if change != nil {
 		change(&cfg)
 	}
-	p, err = Open(cfg)
+	p, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +39,7 @@ func open(t *testing.T, name string, change func(*Config)) (p *Pool, addr string
 		running.Wait()
 	})
 	t.Cleanup(stop)
-	return p, fmt.Sprintf("127.0.0.1:%d", port), stop
+	return p, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(p.Local().Port))), stop
 }
 
 // until waits for a fact about a pool, by its own watch.
@@ -104,8 +99,18 @@ func TestMembership(t *testing.T) {
 	if err := a.ForceLeave("nobody", false); err == nil || !strings.Contains(err.Error(), "No node found") {
 		t.Errorf("force-leave of nobody: %v", err)
 	}
-	if got := a.Local(); got.Name != "a" || got.ProtocolCur != 2 || got.DelegateCur != 4 {
+	got := a.Local()
+	if got.Name != "a" || got.ProtocolMin != 1 || got.ProtocolMax != 5 || got.ProtocolCur != 2 || got.DelegateMin != 2 || got.DelegateMax != 5 || got.DelegateCur != 4 {
 		t.Errorf("local: %+v", got)
+	}
+	stats := a.Stats()
+	for _, key := range []string{
+		"coordinate_resets", "encrypted", "event_queue", "event_time", "failed", "health_score", "intent_queue",
+		"left", "member_time", "members", "query_queue", "query_time",
+	} {
+		if stats[key] == "" {
+			t.Errorf("stats lack %q: %v", key, stats)
+		}
 	}
 }
 
@@ -115,14 +120,17 @@ func TestNotLetIn(t *testing.T) {
 		c.Tags = Tags(TagInfo{Server: true, ID: c.ID, Datacenter: "dc1", Port: 8300, Bootstrap: true})
 	}
 	a, addr, _ := open(t, "a", bootstrap)
-	for name, change := range map[string]func(*Config){
-		"another datacenter": func(c *Config) { c.Datacenter, c.Tags = "dc2", Tags(TagInfo{ID: c.ID, Datacenter: "dc2"}) },
-		"a second bootstrap": bootstrap,
-		"another key":        func(c *Config) { c.Key = make([]byte, 32) },
+	for name, c := range map[string]struct {
+		change func(*Config)
+		why    string // in the error of who joins
+	}{
+		"another datacenter": {func(c *Config) { c.Datacenter, c.Tags = "dc2", Tags(TagInfo{ID: c.ID, Datacenter: "dc2"}) }, `member "a" is in datacenter "dc1"`},
+		"a second bootstrap": {bootstrap, "both run with bootstrap"},
+		"another key":        {func(c *Config) { c.Key = make([]byte, 32) }, ""},
 	} {
-		b, _, _ := open(t, "b", change)
-		if n, err := b.Join(t.Context(), []string{addr}); n != 0 || err == nil {
-			t.Errorf("%s was let in: %d, %v", name, n, err)
+		b, _, _ := open(t, "b", c.change)
+		if n, err := b.Join(t.Context(), []string{addr}); n != 0 || err == nil || !strings.Contains(err.Error(), c.why) {
+			t.Errorf("%s: joined %d, %v; want it refused: %s", name, n, err, c.why)
 		}
 		if len(a.Members()) != 1 {
 			t.Errorf("%s: members %+v", name, a.Members())

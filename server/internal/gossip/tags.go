@@ -87,7 +87,8 @@ func (m merge) NotifyMerge(members []*serf.Member) error {
 	cfg := m.p.cfg
 	for _, x := range members {
 		if dc := x.Tags["dc"]; dc != "" && dc != cfg.Datacenter {
-			return m.refuse("member %q is in datacenter %q, this pool is %q: join datacenters by -join-wan", x.Name, dc, cfg.Datacenter)
+			return m.refuse("member %q is in datacenter %q, this agent in %q: a pool is one datacenter; start both with the same -datacenter, or do not join them",
+				x.Name, dc, cfg.Datacenter)
 		}
 		// of several, some may be dead, and nothing tells which; those alive come alone too
 		s, ok := ServerOf(member(*x))
