@@ -3,6 +3,8 @@
 # Debian and its kin, as root, with apt-get; elsewhere it names what is missing.
 #   deps.sh run     Docker engine, Compose            (make up)
 #   deps.sh test    that, Go, nginx, a C compiler, …   (make test)
+#   deps.sh bench   etcd, to compare with              (make bench)
+#   deps.sh neighbours   Patroni and PostgreSQL        (make neighbours)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 want=${1:-test}
@@ -16,14 +18,35 @@ compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/d
 need docker docker.io
 compose || missing+=(docker-compose)
 need curl curl
+if [ "$want" = bench ]; then
+    need etcd etcd-server
+fi
+if [ "$want" = neighbours ]; then
+    need patroni patroni
+    [ -e /usr/share/doc/python3-consul ] || missing+=(python3-consul) # Patroni's way to us
+    need psql postgresql
+fi
 if [ "$want" = test ]; then
     need gcc gcc          # the race detector
     need git git
     need ip iproute2
     need iptables iptables
     need nsenter util-linux
+    need script bsdutils
     need nginx nginx-light
+    need dnsmasq dnsmasq-base # resolvers and a balancer that find services by DNS
+    need unbound unbound
+    need haproxy haproxy
+    need dig bind9-dnsutils
     need systemd-analyze systemd
+    need chromium chromium    # drives the page
+    [ -e /usr/share/fonts/opentype/inter ] || missing+=(fonts-inter) # what screenshots are set in
+    need zsh zsh # shells that complete command lines
+    need fish fish
+    need podman podman # engines that are not Docker's, or not root's
+    need rootlesskit rootlesskit
+    need slirp4netns slirp4netns
+    need newuidmap uidmap
 fi
 go_version() { go version 2>/dev/null | sed -n 's/^go version go\([0-9]*\.[0-9]*\).*/\1/p'; }
 new_enough() { local v; v=$(go_version); [ -n "$v" ] && [ "$(printf '%s\n' 1.21 "$v" | sort -V | head -1)" = 1.21 ]; }
@@ -39,7 +62,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     export DEBIAN_FRONTEND=noninteractive
     # a package must not start its service: the tests run their own
     policy=/usr/sbin/policy-rc.d
-    if printf '%s\n' "${missing[@]}" | grep -qx nginx-light && [ ! -e $policy ]; then
+    if printf '%s\n' "${missing[@]}" | grep -qxE 'nginx-light|unbound|haproxy|etcd-server|podman|patroni|postgresql' && [ ! -e $policy ]; then
         printf '#!/bin/sh\nexit 101\n' >$policy && chmod +x $policy
         trap 'rm -f '$policy EXIT
     fi

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,8 +27,11 @@ import (
 
 	"github.com/rollcall/rollcall/internal/buildinfo"
 	"github.com/rollcall/rollcall/internal/daemon"
+	"github.com/rollcall/rollcall/internal/delay"
 	"github.com/rollcall/rollcall/internal/docker"
 	"github.com/rollcall/rollcall/registrator/internal/config"
+	"github.com/rollcall/rollcall/registrator/internal/credentials"
+	"github.com/rollcall/rollcall/registrator/internal/lock"
 	"github.com/rollcall/rollcall/registrator/internal/reconcile"
 	"github.com/rollcall/rollcall/registrator/internal/status"
 	"github.com/rollcall/rollcall/registrator/internal/watcher"
@@ -36,7 +41,7 @@ import (
 const (
 	exitOK      = 0
 	exitFault   = 1
-	exitDiffers = 3 // -dry-run: something would be written
+	exitDiffers = 3 // plan, -dry-run: something would be written
 )
 
 func main() {
@@ -59,6 +64,12 @@ func run(args, environ []string, out, logs io.Writer) (int, error) {
 		fmt.Fprintln(out, buildinfo.String("registrator"))
 		return exitOK, nil
 	}
+	if cfg.Check {
+		if err := healthcheck(cfg, environ); err != nil {
+			return exitFault, err
+		}
+		return exitOK, nil
+	}
 	var level slog.LevelVar
 	l, err := daemon.Level(cfg.LogLevel)
 	if err != nil {
@@ -71,6 +82,9 @@ func run(args, environ []string, out, logs io.Writer) (int, error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	wishes := make(chan os.Signal, 2) // one of each kind may wait; from here on they end nothing
+	signal.Notify(wishes, syscall.SIGHUP, syscall.SIGUSR1)
+	defer signal.Stop(wishes)
 	p, err := build(cfg, log)
 	if err != nil {
 		return exitFault, err
@@ -82,10 +96,10 @@ func run(args, environ []string, out, logs io.Writer) (int, error) {
 		}
 		return exitFault, err
 	}
-	if cfg.DryRun || cfg.Once {
+	if cfg.Plan || cfg.DryRun || cfg.Once {
 		return p.once(ctx, cfg, out)
 	}
-	return p.serve(ctx, cfg)
+	return p.serve(ctx, cfg, wishes)
 }
 
 // program is the registrator's parts. The reconciler is made when the engine has said
@@ -95,6 +109,7 @@ type program struct {
 	metrics   *prometheus.Registry
 	engine    *docker.Client
 	watcher   *watcher.Watcher
+	client    *consul.Client
 	catalog   reconcile.Consul
 	reconcile *reconcile.Reconciler
 }
@@ -104,6 +119,9 @@ func build(cfg *config.Config, log *slog.Logger) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := credentials.Follow(cc, log); err != nil {
+		return nil, fmt.Errorf("%s: %w", cfg.URI, err)
+	}
 	client, err := consul.NewClient(cc)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", cfg.URI, err)
@@ -112,16 +130,16 @@ func build(cfg *config.Config, log *slog.Logger) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &program{log: log, metrics: prometheus.NewRegistry(), engine: engine, catalog: reconcile.NewConsul(client)}
+	p := &program{log: log, metrics: prometheus.NewRegistry(), engine: engine, client: client, catalog: reconcile.NewConsul(client)}
 	p.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	p.watcher = watcher.New(watcher.Config{Resync: cfg.Resync, DrainMax: cfg.DrainMax, KeepExited: cfg.OnSuccessOnly}, engine, log, p.metrics)
+	p.watcher = watcher.New(watcher.Config{Resync: cfg.Resync, DrainMax: cfg.DrainMax, Exits: cfg.Exits, LostAfter: cfg.DockerLost}, engine, log, p.metrics)
 	return p, nil
 }
 
 // firstContact waits for the engine, without end, and for the catalog as -retry-attempts
 // says, and makes the reconciler.
 func (p *program) firstContact(ctx context.Context, cfg *config.Config) error {
-	info, err := p.meet(ctx)
+	info, err := p.meet(ctx, cfg.Plan || cfg.DryRun || cfg.Once)
 	if err != nil {
 		return err
 	}
@@ -133,6 +151,9 @@ func (p *program) firstContact(ctx context.Context, cfg *config.Config) error {
 	}
 	if rc.Mapping.Owner == "" {
 		rc.Mapping.Owner = info.ID
+	}
+	if cfg.Lock != "" && !cfg.Once && !cfg.DryRun && !cfg.Plan {
+		rc.Standby = "the lock " + cfg.Lock + " has to be taken first"
 	}
 	p.reconcile = reconcile.New(rc, p.catalog, p.log, p.metrics)
 	p.log.Info("starting", "version", buildinfo.Version, "catalog", cfg.URI, "docker", p.engine.Host(), "host", rc.Mapping.Host, "owner", rc.Mapping.Owner)
@@ -149,40 +170,28 @@ func (p *program) firstContact(ctx context.Context, cfg *config.Config) error {
 		if attempt >= cfg.RetryAttempts {
 			return fmt.Errorf("catalog %s: %w (%d retries; -retry-attempts=-1 waits for ever)", cfg.URI, err, attempt)
 		}
-		if !pause(ctx, cfg.RetryInterval) {
+		if !delay.For(ctx, cfg.RetryInterval) {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// meet asks the engine who it is until it answers.
-func (p *program) meet(ctx context.Context) (docker.Info, error) {
+// meet asks the engine who it is until it answers, or once.
+func (p *program) meet(ctx context.Context, once bool) (docker.Info, error) {
 	wait, told := 100*time.Millisecond, false
 	for {
 		info, err := p.engine.Info(ctx)
-		if err == nil {
-			return info, nil
+		if err == nil || once {
+			return info, err
 		}
 		if !told {
 			p.log.Warn("engine away; it is tried again until it answers", "docker", p.engine.Host(), "err", err)
 			told = true
 		}
-		if !pause(ctx, wait) {
+		if !delay.For(ctx, wait) {
 			return docker.Info{}, context.Cause(ctx)
 		}
 		wait = min(2*wait, 5*time.Second)
-	}
-}
-
-// pause waits, and tells whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -192,7 +201,7 @@ func (p *program) once(ctx context.Context, cfg *config.Config, out io.Writer) (
 	if err != nil {
 		return exitFault, err
 	}
-	if !cfg.DryRun {
+	if !cfg.Plan && !cfg.DryRun {
 		if err := p.reconcile.Once(ctx, set); err != nil {
 			return exitFault, err
 		}
@@ -202,22 +211,52 @@ func (p *program) once(ctx context.Context, cfg *config.Config, out io.Writer) (
 	if err != nil {
 		return exitFault, err
 	}
-	for _, c := range plan {
-		fmt.Fprintln(out, strings.TrimRight(strings.Join([]string{c.Op, c.ID, c.Service, c.Address, c.Reason}, " "), " "))
+	code := exitOK
+	if slices.ContainsFunc(plan, reconcile.Step.Writes) {
+		code = exitDiffers
 	}
-	if len(plan) > 0 {
-		return exitDiffers, nil
+	if !cfg.Plan {
+		plan = slices.DeleteFunc(plan, func(s reconcile.Step) bool { return !s.Writes() })
 	}
-	return exitOK, nil
+	return code, show(out, plan, cfg)
+}
+
+// show prints a plan: the command's as a table, a dry run's as lines for scripts, both
+// as JSON where that was asked for.
+func show(out io.Writer, plan []reconcile.Step, cfg *config.Config) error {
+	switch {
+	case cfg.JSON:
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(plan)
+	case cfg.Plan:
+		return reconcile.WriteTable(out, plan)
+	}
+	for _, s := range plan {
+		if _, err := fmt.Fprintln(out, strings.Join(slices.DeleteFunc([]string{s.Op, s.ID, s.Service, s.Address}, func(f string) bool { return f == "" }), " ")+": "+s.Why); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serve runs all parts until a signal.
-func (p *program) serve(ctx context.Context, cfg *config.Config) (int, error) {
+func (p *program) serve(ctx context.Context, cfg *config.Config, wishes <-chan os.Signal) (int, error) {
 	sets := make(chan watcher.Set)
 	var g daemon.Group
 	g.Add("watcher", func(ctx context.Context) error { return p.watcher.Run(ctx, sets) })
-	g.Add("reconcile", func(ctx context.Context) error { return p.reconcile.Run(ctx, sets) })
-	g.Add("signals", p.signals)
+	reconciled := make(chan struct{})
+	g.Add("reconcile", func(ctx context.Context) error { defer close(reconciled); return p.reconcile.Run(ctx, sets) })
+	if cfg.Lock != "" {
+		l := lock.New(lock.Config{Key: cfg.Lock, Name: holder(cfg)}, lock.NewConsul(p.client), p.log)
+		g.Add("lock", func(ctx context.Context) error {
+			return l.Run(ctx, func(by string) { _ = p.reconcile.Stand(ctx, by) }, reconciled) // it fails when ctx ends; then nobody stands
+		})
+	}
+	if cfg.Announce {
+		g.Add("announce", p.announce)
+	}
+	g.Add("signals", func(ctx context.Context) error { return p.signals(ctx, wishes) })
 	g.Add("watchdog", func(ctx context.Context) error { return daemon.Watchdog(ctx, func() bool { return true }) })
 	if cfg.Listen != "" {
 		l, err := net.Listen("tcp", cfg.Listen)
@@ -242,16 +281,22 @@ func (p *program) serve(ctx context.Context, cfg *config.Config) (int, error) {
 	return exitOK, nil
 }
 
+// holder names this registrator to those that wait for the lock.
+func holder(cfg *config.Config) string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = cfg.Host
+	}
+	return fmt.Sprintf("%s, process %d", name, os.Getpid())
+}
+
 // signals looks at everything again at SIGHUP, and drains all containers at SIGUSR1.
-func (p *program) signals(ctx context.Context) error {
-	ch := make(chan os.Signal, 2) // one of each kind may wait
-	signal.Notify(ch, syscall.SIGHUP, syscall.SIGUSR1)
-	defer signal.Stop(ch)
+func (p *program) signals(ctx context.Context, wishes <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case s := <-ch:
+		case s := <-wishes:
 			var err error
 			if s == syscall.SIGHUP {
 				p.log.Info("looking at everything again")

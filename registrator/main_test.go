@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,8 +17,19 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	flag.Parse()
+	var err error
+	if workDir, err = os.MkdirTemp("", "registrator-test"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(workDir)
+	os.Exit(code)
 }
+
+// workDir holds what is built once for all tests.
+var workDir string
 
 // command is the registrator as a process that has not started.
 func command(t testing.TB, args ...string) *exec.Cmd {

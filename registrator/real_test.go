@@ -2,25 +2,33 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	consul "github.com/hashicorp/consul/api"
 )
 
-// The tests that call engine use a real engine and real agents: the original Consul where it
-// is found ($ROLLCALL_CONSUL, or .peers/consul-1.8.7), and ours.
+// The tests named TestCase… are the acceptance of the registrator, seen from outside: a
+// real engine, and real agents, ours and the original Consul 1.8.7, that follow the same
+// containers side by side. Bigger runs of the same: go test ./registrator -run Case03
+// -containers 50 -rounds 5, or -run Case15 -steady 10m.
+var (
+	many   = flag.Int("containers", 10, "containers in the tests of storms")
+	rounds = flag.Int("rounds", 2, "rounds of the tests of storms")
+	steady = flag.Duration("steady", 5*time.Second, "how long the test of a steady state looks on")
+)
 
-const testLabel = "rollcall.reg"
+const (
+	testLabel = "rollcall.reg"
+	imageTag  = "rc-reg-test:"
+)
 
 // dockerCmd runs the docker command.
 func dockerCmd(t testing.TB, args ...string) string {
@@ -32,36 +40,45 @@ func dockerCmd(t testing.TB, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// images are the workload without and with a HEALTHCHECK, built once and left to the
-// engine's cache.
-var images = sync.OnceValues(func() (string, error) {
+// images are the workload: plain, with a HEALTHCHECK, and with another stop signal. They
+// are built once and left to the engine's cache. The HEALTHCHECK may take long, as on a busy
+// machine: it fails when the workload says so, not before.
+var images = sync.OnceValue(func() error {
 	if out, err := exec.Command("docker", "info", "-f", "{{.OSType}}").CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "linux" {
-		return "", fmt.Errorf("no Docker engine for Linux containers: %s", strings.TrimSpace(string(out)))
+		return fmt.Errorf("no Docker engine for Linux containers: %s", strings.TrimSpace(string(out)))
 	}
 	dir, err := os.MkdirTemp("", "registrator-test")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "web"), "../deploy/lab/web")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build web: %w\n%s", err, out)
+	if err := goBuild(filepath.Join(dir, "web"), "../deploy/lab/web"); err != nil {
+		return err
 	}
 	for tag, extra := range map[string]string{
 		"plain":   "",
-		"checked": "HEALTHCHECK --interval=1s --timeout=2s --retries=1 CMD [\"/bin/web\", \"-probe\"]\n",
+		"checked": "HEALTHCHECK --interval=500ms --timeout=30s --retries=1 CMD [\"/bin/web\", \"-probe\"]\n",
+		"quit":    "STOPSIGNAL SIGQUIT\n",
 	} {
 		file := "FROM scratch\nLABEL " + testLabel + "=1\nCOPY web /bin/web\nEXPOSE 8080\n" + extra + "ENTRYPOINT [\"/bin/web\"]\n"
 		if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(file), 0o644); err != nil {
-			return "", err
+			return err
 		}
-		if out, err := exec.Command("docker", "build", "-q", "-t", "rollcall-reg-test:"+tag, dir).CombinedOutput(); err != nil {
-			return "", fmt.Errorf("docker build: %w\n%s", err, out)
+		if out, err := exec.Command("docker", "build", "-q", "-t", imageTag+tag, dir).CombinedOutput(); err != nil {
+			return fmt.Errorf("docker build: %w\n%s", err, out)
 		}
 	}
-	return "rollcall-reg-test:", nil
+	return nil
 })
+
+func goBuild(out, room string) error {
+	build := exec.Command("go", "build", "-o", out, room)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false -trimpath")
+	if msg, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", room, err, msg)
+	}
+	return nil
+}
 
 // engine skips the test where there is none.
 func engine(t testing.TB) {
@@ -69,26 +86,108 @@ func engine(t testing.TB) {
 	if testing.Short() {
 		t.Skip("-short: no engine")
 	}
-	if _, err := images(); err != nil {
+	if err := images(); err != nil {
 		t.Skipf("%v", err)
 	}
 }
 
-// start runs a container of the workload and gives its id; it is removed with the test.
+var names atomic.Int64
+
+// name gives a name for something in the engine that nobody else uses.
+func name() string { return fmt.Sprintf("rc-reg-%d-%d", os.Getpid(), names.Add(1)) }
+
+// own is what this test's containers are known by, also beside another run of it.
+func own(t testing.TB) string { return fmt.Sprintf("%s-%d", t.Name(), os.Getpid()) }
+
+// start runs a container of the workload, its port published on loopback, and gives its
+// id; it is removed with the test.
 func start(t testing.TB, tag string, args ...string) string {
 	t.Helper()
-	run := append([]string{"run", "-d", "--pull=never", "--label", "test=" + t.Name(), "-p", "127.0.0.1::8080"}, args...)
-	id := dockerCmd(t, append(run, "rollcall-reg-test:"+tag)...)
+	return begin(t, tag, append([]string{"-p", "127.0.0.1::8080"}, args...)...)
+}
+
+// begin runs a container of the workload without a published port. What follows "--" in
+// args is for the workload.
+func begin(t testing.TB, tag string, args ...string) string {
+	t.Helper()
+	run, rest := []string{"run", "-d", "--pull=never", "--label", testLabel + "=1", "--label", "test=" + own(t), "--name", name()}, []string{}
+	for i, a := range args {
+		if a == "--" {
+			args, rest = args[:i], args[i+1:]
+			break
+		}
+	}
+	run = append(append(append(run, args...), imageTag+tag), rest...)
+	id := dockerCmd(t, run...)
 	t.Cleanup(func() { exec.Command("docker", "rm", "-f", id).Run() })
 	return id
 }
 
-// published is the host's side of a container's port.
+// crowd starts n containers, a few at a time: more at once and the engine takes longer.
+func crowd(t testing.TB, n int, args ...string) []string {
+	t.Helper()
+	ids := make([]string, n)
+	slots, wg := make(chan struct{}, 4), sync.WaitGroup{}
+	for i := range ids {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			ids[i] = start(t, "plain", args...)
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return ids
+}
+
+// network makes a network, which is removed with the test.
+func network(t testing.TB, args ...string) string {
+	t.Helper()
+	n := name()
+	dockerCmd(t, append(append([]string{"network", "create", "--label", testLabel + "=1"}, args...), n)...)
+	t.Cleanup(func() { exec.Command("docker", "network", "rm", n).Run() })
+	return n
+}
+
+// published is the host's side of a container's port, as the engine's own command says.
 func published(t testing.TB, id string) string {
 	t.Helper()
 	first, _, _ := strings.Cut(dockerCmd(t, "port", id, "8080/tcp"), "\n")
 	return first
 }
+
+func allPublished(t testing.TB, ids []string) []string {
+	t.Helper()
+	var out []string
+	for _, id := range ids {
+		out = append(out, published(t, id))
+	}
+	return out
+}
+
+// serves waits until the workload answers: before, its process may not hear signals.
+func serves(t testing.TB, at string) {
+	t.Helper()
+	eventually(t, soon, "the workload serves", func() error {
+		code, _, err := get("http://" + at + "/")
+		if err == nil && code != 200 {
+			err = fmt.Errorf("status %d", code)
+		}
+		return err
+	})
+}
+
+// remove takes containers away at once.
+func remove(t testing.TB, ids ...string) {
+	t.Helper()
+	dockerCmd(t, append([]string{"rm", "-f"}, ids...)...)
+}
+
+// soon is how long a fact that an event brings is waited for: longer than any machine
+// takes, and shorter than the default resync, which would hide a lost event.
+const soon = 20 * time.Second
 
 // eventually waits for a fact, asking for it again and again.
 func eventually(t testing.TB, within time.Duration, what string, fact func() error) {
@@ -109,6 +208,30 @@ func eventually(t testing.TB, within time.Duration, what string, fact func() err
 	}
 }
 
+// watch asks again and again, until the test ends it, and fails it at the first fault.
+func watch(t testing.TB, what string, every time.Duration, fact func() error) (end func()) {
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			if err := fact(); err != nil {
+				t.Errorf("%s: %v", what, err)
+				return
+			}
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	end = sync.OnceFunc(func() { close(stop); <-ended })
+	t.Cleanup(end)
+	return end
+}
+
 // process is a program that the test started, and ends.
 type process struct {
 	t    testing.TB
@@ -121,12 +244,15 @@ func (p *process) run() {
 	p.t.Helper()
 	p.cmd, p.ends = p.make(), make(chan struct{})
 	p.cmd.Stdout, p.cmd.Stderr = p.t.Output(), p.t.Output()
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if p.cmd.SysProcAttr == nil {
+		p.cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	p.cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
 	cmd, ends := p.cmd, p.ends
-	go func() { _ = cmd.Wait(); close(ends) }()
+	go func() { _ = cmd.Wait(); close(ends) }() // how it ended is asked of its state
 }
 
 func (p *process) signal(s os.Signal) {
@@ -138,6 +264,16 @@ func (p *process) signal(s os.Signal) {
 
 func (p *process) kill() { p.signal(syscall.SIGKILL); <-p.ends }
 
+// lives fails the test if the process has ended.
+func (p *process) lives() {
+	p.t.Helper()
+	select {
+	case <-p.ends:
+		p.t.Error("the registrator ended")
+	default:
+	}
+}
+
 func launch(t testing.TB, f func() *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, make: f}
@@ -146,115 +282,7 @@ func launch(t testing.TB, f func() *exec.Cmd) *process {
 	return p
 }
 
-// catalog is a real agent, its data in memory: killed and run again, it is empty.
-type catalog struct {
-	*process
-	t    testing.TB
-	addr string
-	*consul.Client
-}
-
-// agents are the binaries to test against, by name.
-func agents(t testing.TB) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	for _, p := range []string{os.Getenv("ROLLCALL_CONSUL"), "../.peers/consul-1.8.7"} {
-		if _, err := os.Stat(p); err == nil && p != "" {
-			out["consul"] = p
-			break
-		}
-	}
-	ours := filepath.Join(t.TempDir(), "rollcall")
-	build := exec.Command("go", "build", "-o", ours, "../server")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if msg, err := build.CombinedOutput(); err != nil {
-		t.Errorf("build the server: %v\n%s", err, msg)
-	} else {
-		out["rollcall"] = ours
-	}
-	return out
-}
-
-func ports(t testing.TB, n int) []int {
-	t.Helper()
-	var out []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		out = append(out, l.Addr().(*net.TCPAddr).Port)
-	}
-	return out
-}
-
-func startCatalog(t testing.TB, bin string) *catalog {
-	t.Helper()
-	p := ports(t, 3)
-	c := &catalog{t: t, addr: fmt.Sprintf("127.0.0.1:%d", p[0])}
-	c.process = launch(t, func() *exec.Cmd {
-		return exec.Command(bin, "agent", "-dev", "-bind=127.0.0.1", "-node=here", "-log-level=err", fmt.Sprintf("-http-port=%d", p[0]),
-			fmt.Sprintf("-server-port=%d", p[1]), fmt.Sprintf("-serf-lan-port=%d", p[2]), "-dns-port=-1", "-serf-wan-port=-1", "-grpc-port=-1")
-	})
-	cfg := consul.DefaultConfig()
-	cfg.Address = c.addr
-	var err error
-	if c.Client, err = consul.NewClient(cfg); err != nil {
-		t.Fatal(err)
-	}
-	c.await()
-	return c
-}
-
-func (c *catalog) await() {
-	c.t.Helper()
-	eventually(c.t, 20*time.Second, "the agent leads itself", func() error {
-		leader, err := c.Status().Leader()
-		if err == nil && leader == "" {
-			err = errors.New("no leader")
-		}
-		return err
-	})
-}
-
-// passing gives the addresses of a service's passing instances.
-func (c *catalog) passing(service string) ([]string, error) {
-	es, _, err := c.Health().Service(service, "", true, nil)
-	out := []string{}
-	for _, e := range es {
-		out = append(out, fmt.Sprintf("%s:%d", e.Service.Address, e.Service.Port))
-	}
-	slices.Sort(out)
-	return out, err
-}
-
-// has is for eventually: exactly these are passing.
-func (c *catalog) has(service string, want ...string) func() error {
-	return func() error {
-		got, err := c.passing(service)
-		if err != nil {
-			return err
-		}
-		slices.Sort(want)
-		if !slices.Equal(got, append([]string{}, want...)) {
-			return fmt.Errorf("%s: %v, want %v", service, got, want)
-		}
-		return nil
-	}
-}
-
-// registrar is a registrator that looks at this test's containers only.
-func registrar(t testing.TB, c *catalog, args ...string) *process {
-	t.Helper()
-	args = append([]string{"-host=h", "-owner=" + t.Name(), "-filter=label:test=" + t.Name(), "-listen=off", "consul://" + c.addr}, args...)
-	return launch(t, func() *exec.Cmd { return command(t, args...) })
-}
-
-// each runs a test against every agent.
-func each(t *testing.T, f func(t *testing.T, c *catalog)) {
-	engine(t)
-	for name, bin := range agents(t) {
-		t.Run(name, func(t *testing.T) { f(t, startCatalog(t, bin)) })
-	}
+// dockerRemove takes containers away, quietly where they are gone.
+func dockerRemove(ids ...string) error {
+	return exec.Command("docker", append([]string{"rm", "-f"}, ids...)...).Run()
 }

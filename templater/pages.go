@@ -12,8 +12,18 @@ type pages struct{ handler atomic.Pointer[http.Handler] }
 
 // set shows r from now on.
 func (p *pages) set(r *running) {
-	h := status.Source{
-		Groups: r.runner.Status, Dependencies: r.pool.States, CatalogDown: r.pool.Down,
+	h := r.source().Handler()
+	p.handler.Store(&h)
+}
+
+func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	(*p.handler.Load()).ServeHTTP(w, r)
+}
+
+// source is where the status comes from.
+func (r *running) source() status.Source {
+	return status.Source{
+		Groups: r.runner.Status, Dependencies: r.pool.States, CatalogDown: r.pool.DownFor,
 		Ready: func() bool {
 			for _, g := range r.runner.Status() {
 				if g.LastError != "" {
@@ -22,10 +32,5 @@ func (p *pages) set(r *running) {
 			}
 			return r.runner.Adopted()
 		},
-	}.Handler()
-	p.handler.Store(&h)
-}
-
-func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	(*p.handler.Load()).ServeHTTP(w, r)
+	}
 }

@@ -2,8 +2,10 @@ package templates
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -12,6 +14,8 @@ import (
 type catalog struct {
 	def      string // DEFAULT_SERVICE
 	services map[string][]inst
+	keys     map[string]string
+	nodes    map[string]string // addresses
 }
 
 type inst struct {
@@ -47,11 +51,28 @@ func serve(t *testing.T, c catalog) string {
 			<-r.Context().Done()
 			return
 		}
+		if key, ok := strings.CutPrefix(r.URL.Path, "/v1/kv/"); ok {
+			c.kv(w, r, key)
+			return
+		}
+		if r.URL.Path == "/v1/catalog/nodes" {
+			out := []map[string]any{}
+			for name, addr := range c.nodes {
+				out = append(out, map[string]any{"Node": name, "Address": addr})
+			}
+			json.NewEncoder(w).Encode(out)
+			return
+		}
 		name, one := strings.CutPrefix(r.URL.Path, "/v1/health/service/")
 		if !one {
 			out := map[string][]string{"consul": {}}
-			for s := range c.services {
+			for s, list := range c.services {
 				out[s] = []string{}
+				for _, i := range list {
+					out[s] = append(out[s], i.tags...)
+				}
+				slices.Sort(out[s])
+				out[s] = slices.Compact(out[s])
 			}
 			json.NewEncoder(w).Encode(out)
 			return
@@ -68,4 +89,19 @@ func serve(t *testing.T, c catalog) string {
 	}))
 	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
 	return strings.TrimPrefix(srv.URL, "http://")
+}
+
+// kv answers for a key, or for those below a prefix.
+func (c catalog) kv(w http.ResponseWriter, r *http.Request, key string) {
+	out := []map[string]any{}
+	for _, k := range slices.Sorted(maps.Keys(c.keys)) {
+		if k == key || r.URL.Query().Has("recurse") && strings.HasPrefix(k, key) {
+			out = append(out, map[string]any{"Key": k, "Value": []byte(c.keys[k])})
+		}
+	}
+	if len(out) == 0 {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	json.NewEncoder(w).Encode(out)
 }

@@ -46,7 +46,8 @@ echo "==> the registrator host: agent, registrator, two web containers"
 on registrator-host sh -eu <<IN
 docker run -d --name agent --net=host --restart=always -v data:/data rollcall/server$t agent -data-dir=/data -node=registrator-host \
     -datacenter=dc1 -bind=$LAB_SUBNET.3 -retry-join=$LAB_SUBNET.2
-docker run -d --name registrator --net=host --restart=always -v /var/run:/var/run rollcall/registrator$t \
+docker run -d --name registrator --net=host --restart=always -v /var/run:/var/run \
+    --group-add "\$(stat -Lc %g /var/run/docker.sock)" rollcall/registrator$t \
     -host=registrator-host -ip=$LAB_SUBNET.3 -explicit consul://127.0.0.1:8500
 docker run -d -P --restart=always -e SERVICE_NAME=web rollcall/web$t
 docker run -d -P --restart=always -e SERVICE_NAME=web rollcall/web$t

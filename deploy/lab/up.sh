@@ -34,6 +34,7 @@ ROLLCALL_HTTP_PORT=${ROLLCALL_HTTP_PORT:-8500}
 ROLLCALL_DNS_PORT=${ROLLCALL_DNS_PORT:-8600}
 REGISTRATOR_PORT=${REGISTRATOR_PORT:-9107}
 TEMPLATER_PORT=${TEMPLATER_PORT:-8910}
+DOCKER_GID=${DOCKER_GID:-$(stat -Lc %g /var/run/docker.sock 2>/dev/null || echo 0)}
 EOF
 
 echo "==> images: building (the first time takes a few minutes)"

@@ -9,11 +9,3 @@ type Self struct {
 	Stats       map[string]map[string]string
 	Meta        map[string]string
 }
-
-// Coordinate is a place in the network's latency space (Vivaldi).
-type Coordinate struct {
-	Vec        []float64
-	Error      float64
-	Adjustment float64
-	Height     float64
-}

@@ -5,6 +5,11 @@
 // or output. Every binary's rooms build on it and it imports nothing of ours.
 package api
 
+import (
+	"maps"
+	"slices"
+)
+
 // Health states of a check, worst last.
 const (
 	Passing  = "passing"
@@ -51,6 +56,12 @@ type Weights struct {
 	Warning int
 }
 
+// Locality is where something runs, as its cloud names it.
+type Locality struct {
+	Region string
+	Zone   string
+}
+
 // Service is one instance of a service on a node.
 type Service struct {
 	ID                string
@@ -62,8 +73,19 @@ type Service struct {
 	Port              int
 	Weights           Weights
 	EnableTagOverride bool
+	Proxy, Connect    Mesh      `codec:"-"`
+	SocketPath        string    `json:",omitempty"` // of a service that listens on one
+	Locality          *Locality `json:",omitempty"`
 	CreateIndex       uint64
 	ModifyIndex       uint64
+}
+
+// Equal reports whether two instances say the same, indexes left out.
+func (s *Service) Equal(o *Service) bool {
+	return s.ID == o.ID && s.Service == o.Service && s.Address == o.Address && s.Port == o.Port && s.Weights == o.Weights &&
+		s.EnableTagOverride == o.EnableTagOverride && s.SocketPath == o.SocketPath &&
+		(s.Locality == o.Locality || s.Locality != nil && o.Locality != nil && *s.Locality == *o.Locality) &&
+		slices.Equal(s.Tags, o.Tags) && maps.Equal(s.TaggedAddresses, o.TaggedAddresses) && maps.Equal(s.Meta, o.Meta)
 }
 
 // Check is a health check as the catalog knows it: its result, and what ran it.
@@ -95,11 +117,41 @@ type CheckInfo struct {
 	Header                         map[string][]string `json:",omitempty"`
 	Method                         string              `json:",omitempty"`
 	Body                           string              `json:",omitempty"`
+	DisableRedirects               bool                `json:",omitempty" codec:",omitempty"`
 	TCP                            string              `json:",omitempty"`
+	TCPUseTLS                      bool                `json:",omitempty" codec:",omitempty"`
+	UDP                            string              `json:",omitempty" codec:",omitempty"`
+	GRPC                           string              `json:",omitempty" codec:",omitempty"`
+	GRPCUseTLS                     bool                `json:",omitempty" codec:",omitempty"`
+	H2PING                         string              `json:",omitempty" codec:",omitempty"`
+	OSService                      string              `json:",omitempty" codec:",omitempty"`
 	Interval                       Duration            `json:",omitempty"`
 	Timeout                        Duration            `json:",omitempty"`
 	DeregisterCriticalServiceAfter Duration            `json:",omitempty"`
 }
+
+// Kind is the word for the check that the definition describes; "" if none.
+func (c *CheckInfo) Kind() string {
+	switch {
+	case c.HTTP != "":
+		return "http"
+	case c.TCP != "":
+		return "tcp"
+	case c.UDP != "":
+		return "udp"
+	case c.GRPC != "":
+		return "grpc"
+	case c.H2PING != "":
+		return "h2ping"
+	case c.OSService != "":
+		return "os_service"
+	}
+	return ""
+}
+
+// Mesh stands where clients of Consul look for what a service says of the mesh: they read
+// its fields without asking whether there is any.
+type Mesh struct{}
 
 // Instance is one instance of a service with its node and every check that bears
 // on it: its own and its node's.
@@ -127,6 +179,10 @@ type ServiceNode struct {
 	ServiceMeta              map[string]string
 	ServicePort              int
 	ServiceEnableTagOverride bool
+	ServiceProxy             Mesh      `codec:"-"`
+	ServiceConnect           Mesh      `codec:"-"`
+	ServiceSocketPath        string    `json:",omitempty"`
+	ServiceLocality          *Locality `json:",omitempty"`
 	CreateIndex              uint64
 	ModifyIndex              uint64
 }

@@ -3,6 +3,8 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net"
 	"strings"
 	"time"
 )
@@ -19,6 +21,8 @@ type ServiceDefinition struct {
 	Port              int
 	Weights           *Weights
 	EnableTagOverride bool
+	SocketPath        string
+	Locality          *Locality
 	Check             *CheckDefinition
 	Checks            []*CheckDefinition
 	Token             string
@@ -168,8 +172,10 @@ func or[T comparable](dst *T, v T) {
 	}
 }
 
-// Kind names the check's kind as the catalog's Type field does, "" if none is set.
+// Kind names the check's kind as the catalog's Type field does, "" if none is set. Where
+// several are set the first of them counts, in Consul's order.
 func (c *CheckDefinition) Kind() string {
+	command := len(c.Args) > 0 || c.Script != ""
 	switch {
 	case c.AliasNode != "" || c.AliasService != "":
 		return "alias"
@@ -177,16 +183,16 @@ func (c *CheckDefinition) Kind() string {
 		return "ttl"
 	case c.HTTP != "":
 		return "http"
-	case c.DockerContainerID != "":
-		return "docker"
-	case len(c.Args) > 0 || c.Script != "":
-		return "script"
 	case c.TCP != "":
 		return "tcp"
 	case c.UDP != "":
 		return "udp"
 	case c.GRPC != "":
 		return "grpc"
+	case c.DockerContainerID != "" && command:
+		return "docker"
+	case command:
+		return "script"
 	case c.H2PING != "":
 		return "h2ping"
 	case c.OSService != "":
@@ -195,20 +201,36 @@ func (c *CheckDefinition) Kind() string {
 	return ""
 }
 
-// Validate reports why the definition cannot be run, as an Invalid error.
+// repeated reports whether anything is set that is looked at in intervals.
+func (c *CheckDefinition) repeated() bool {
+	other := *c
+	other.TTL, other.AliasNode, other.AliasService = 0, "", ""
+	return other.Kind() != ""
+}
+
+// Validate reports why the definition cannot be run, as an Invalid error with Consul's
+// words.
 func (c *CheckDefinition) Validate() error {
-	kind := c.Kind()
+	alias, repeated := c.Kind() == "alias", c.repeated()
+	reason := ""
 	switch {
-	case kind == "" && c.Interval != 0:
-		return Errorf(Invalid, "Invalid check: Interval must be paired with a check kind (HTTP, TCP, Args, …)")
-	case kind == "":
-		return Errorf(Invalid, "Invalid check: TTL must be > 0 for TTL checks")
-	case kind == "ttl" && c.Interval != 0:
-		return Errorf(Invalid, "Invalid check: Interval and TTL are mutually exclusive")
-	case c.TTL < 0:
-		return Errorf(Invalid, "Invalid check: TTL must be > 0 for TTL checks")
-	case kind != "ttl" && kind != "alias" && c.Interval <= 0:
-		return Errorf(Invalid, "Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks")
+	case c.Interval > 0 && c.TTL > 0:
+		reason = "Interval and TTL cannot both be specified"
+	case repeated && c.Interval <= 0:
+		reason = "Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"
+	case repeated && alias:
+		reason = "Interval cannot be set for Alias checks"
+	case alias && c.TTL != 0:
+		reason = "TTL must be not be set for Alias checks"
+	case !repeated && !alias && c.TTL <= 0:
+		reason = "TTL must be > 0 for TTL checks"
+	case c.OutputMaxSize < 0:
+		reason = "MaxOutputMaxSize must be positive"
+	case c.FailuresBeforeWarning > c.FailuresBeforeCritical:
+		reason = "FailuresBeforeWarning can't be higher than FailuresBeforeCritical"
+	}
+	if reason != "" {
+		return Errorf(Invalid, "Invalid check: %s", reason)
 	}
 	return ValidStatus(c.Status)
 }
@@ -219,7 +241,7 @@ func ValidStatus(s string) error {
 	case "", Passing, Warning, Critical:
 		return nil
 	}
-	return Errorf(Invalid, "Invalid check status %q: must be one of passing, warning, critical", s)
+	return Errorf(Invalid, "Bad check status %q: must be one of passing, warning, critical", s)
 }
 
 // AllChecks gives Check and Checks as one list.
@@ -236,12 +258,13 @@ func (s *ServiceDefinition) AllChecks() []*CheckDefinition {
 	return all
 }
 
-// Instance gives the service as the catalog keeps it.
+// Instance gives the service as the catalog keeps it: an address that is an IP is its
+// tagged address of that family as well, unless another is given.
 func (s *ServiceDefinition) Instance() *Service {
 	out := &Service{
 		ID: s.ID, Service: s.Name, Tags: s.Tags, Address: s.Address,
 		TaggedAddresses: s.TaggedAddresses, Meta: s.Meta, Port: s.Port,
-		EnableTagOverride: s.EnableTagOverride, Weights: Weights{1, 1},
+		EnableTagOverride: s.EnableTagOverride, Weights: Weights{1, 1}, SocketPath: s.SocketPath, Locality: s.Locality,
 	}
 	if out.ID == "" {
 		out.ID = s.Name
@@ -251,6 +274,15 @@ func (s *ServiceDefinition) Instance() *Service {
 	}
 	if s.Weights != nil {
 		out.Weights = *s.Weights
+	}
+	if ip := net.ParseIP(s.Address); ip != nil {
+		family := "ipv6"
+		if ip.To4() != nil {
+			family = "ipv4"
+		}
+		all := map[string]ServiceAddress{"lan_" + family: {s.Address, s.Port}, "wan_" + family: {s.Address, s.Port}}
+		maps.Copy(all, s.TaggedAddresses)
+		out.TaggedAddresses = all
 	}
 	return out
 }

@@ -25,7 +25,7 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] != '"' {
 		n, err := strconv.ParseFloat(string(b), 64)
 		if err != nil {
-			return fmt.Errorf("duration %s: want a string like \"10s\" or nanoseconds", b)
+			return fmt.Errorf("invalid duration %s: want a string like \"10s\" or nanoseconds", b)
 		}
 		*d = Duration(n)
 		return nil
@@ -40,7 +40,7 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 	}
 	v, err := time.ParseDuration(s)
 	if err != nil {
-		return fmt.Errorf("duration %q: want a string like \"10s\" or nanoseconds", s)
+		return fmt.Errorf("%w; want a string like \"10s\" or nanoseconds", err)
 	}
 	*d = Duration(v)
 	return nil

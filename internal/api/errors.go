@@ -29,6 +29,8 @@ const (
 	Busy
 	// Unavailable: nobody can answer at the moment (500 with Consul's text).
 	Unavailable
+	// OutOfReach: another datacenter does not answer (500).
+	OutOfReach
 )
 
 // Error is an error whose text is meant for the client, word for word.
@@ -67,7 +69,7 @@ var (
 	ErrNotLeader = &Error{Unavailable, "node is not the leader"}
 	// ErrNoServers: this client agent knows no server.
 	ErrNoServers = &Error{Unavailable, "No known Consul servers"}
-	// ErrNoPath: the datacenter is unknown or out of reach.
+	// ErrNoPath: the datacenter is unknown.
 	ErrNoPath = &Error{Unavailable, "No path to datacenter"}
 	// ErrPermissionDenied: the token lacks the right.
 	ErrPermissionDenied = &Error{Forbidden, "Permission denied"}

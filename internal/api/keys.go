@@ -50,7 +50,7 @@ func normal(key string) string { return strings.ToLower(strings.ReplaceAll(key, 
 // What definitions may say: their fields, and words of Consul's that have no meaning
 // here or another spelling.
 var (
-	serviceKeys = keysOf(ServiceDefinition{}, "service", "kind", "connect", "proxy", "namespace", "partition", "locality", "socketpath")
+	serviceKeys = keysOf(ServiceDefinition{}, "service", "kind", "connect", "proxy", "namespace", "partition")
 	checkKeys   = keysOf(CheckDefinition{}, "scriptargs", "headers", "servicename", "proxyhttp", "exposedport", "namespace", "partition")
 )
 

@@ -48,4 +48,6 @@ type QueryMeta struct {
 	LastContact time.Duration
 	KnownLeader bool
 	Consistency Consistency
+	// Filtered tells that something was left out which the asker's token may not read.
+	Filtered bool
 }

@@ -3,12 +3,16 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,7 +59,7 @@ func watch(t *testing.T, s *script, d time.Duration) []Update[string] {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), d)
 		defer cancel()
-		Watch(ctx, s.query, func(u Update[string]) { got = append(got, u) })
+		Watch(ctx, 0, s.query, func(u Update[string]) { got = append(got, u) })
 	})
 	return got
 }
@@ -98,6 +102,10 @@ func TestWatch(t *testing.T) {
 			[]answer{{value: "a", index: 50}, {value: "", index: 3}, {value: "b", index: 3}},
 			[]Update[string]{{Value: "a", Index: 50}, {Value: "b", Index: 3, Reset: true}}, []uint64{0, 50, 0, 3},
 		},
+		"index gone": { // what stands before the catalog says something in its place
+			[]answer{{value: "a", index: 5}, {value: ""}, {value: "b", index: 6}},
+			[]Update[string]{{Value: "a", Index: 5}, {Index: 5, Err: errors.New("no index")}, {Value: "b", Index: 6, Reset: true}}, []uint64{0, 5, 0, 6},
+		},
 		"errors": {
 			[]answer{{value: "a", index: 5}, {err: down}, {err: down}, {value: "a", index: 5}},
 			[]Update[string]{{Value: "a", Index: 5}, {Index: 5, Err: down}, {Value: "a", Index: 5, Reset: true}}, []uint64{0, 5, 0, 0, 5},
@@ -129,6 +137,57 @@ func TestSilence(t *testing.T) {
 	want(t, watch(t, s, 2*(Wait+Wait/16+grace)+2*retryMost), Update[string]{Err: errors.New("does not answer")})
 	if len(s.asked) != 3 {
 		t.Errorf("asked %d times, want 3", len(s.asked))
+	}
+}
+
+// A question whose connection was lost is an error, and is not put to whoever now
+// listens there with an index of the old catalog.
+func TestConnectionLost(t *testing.T) {
+	t.Parallel()
+	asked := make(chan string, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	var n atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.FormValue("index")
+		switch n.Add(1) {
+		case 1:
+			w.Header().Set("X-Consul-Index", "5")
+			fmt.Fprint(w, "[]")
+		case 2:
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			conn.Close()
+		case 3:
+			w.Header().Set("X-Consul-Index", "5")
+			fmt.Fprint(w, `[{"Node":{"Node":"a"}}]`)
+		default:
+			cancel()
+		}
+	}))
+	defer s.Close()
+	c, err := New(Options{Address: s.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []Update[int]
+	Watch(ctx, 0, func(o *consul.QueryOptions) (int, *consul.QueryMeta, error) {
+		list, meta, err := c.Health().Service("web", "", false, o)
+		return len(list), meta, err
+	}, func(u Update[int]) {
+		if got = append(got, u); u.Value > 0 {
+			cancel()
+		}
+	})
+	for i, want := range []string{"", "5", ""} {
+		if index := <-asked; index != want {
+			t.Errorf("question %d has index %q, want %q", i, index, want)
+		}
+	}
+	if len(got) != 3 || got[1].Err == nil || !got[2].Reset {
+		t.Errorf("got %+v, want a list, an error, and a list after a reset", got)
 	}
 }
 
@@ -168,6 +227,24 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// In a pause between questions a catalog may begin anew: the question behind it has no
+// index, and only when nothing has changed the next waits, at once.
+func TestLookAfterPause(t *testing.T) {
+	t.Parallel()
+	s := &script{}
+	for i := range askBurst {
+		s.answers = append(s.answers, answer{value: "old", index: uint64(100 + i)})
+	}
+	s.answers = append(s.answers, answer{value: "new", index: 7}, answer{value: "new", index: 7}, answer{value: "new", index: 7}, answer{value: "newer", index: 8, after: time.Minute})
+	got := watch(t, s, 5*time.Minute)
+	if want := []uint64{0, 0, 0, 7, 8}; len(s.asked) < askBurst+5 || !slices.Equal(s.asked[askBurst:askBurst+5], want) {
+		t.Fatalf("asked with the indexes %v, want %v: none behind a pause, one when nothing has changed", s.asked[askBurst:], want)
+	}
+	if len(got) < askBurst+2 || got[askBurst].Value != "new" || !got[askBurst].Reset || got[askBurst+1].Value != "newer" {
+		t.Errorf("the last updates: %+v", got[askBurst:])
+	}
+}
+
 func TestNew(t *testing.T) {
 	t.Setenv("CONSUL_HTTP_ADDR", "127.0.0.1:1")
 	t.Setenv("CONSUL_HTTP_TOKEN", "from the environment")
@@ -182,6 +259,7 @@ func TestNew(t *testing.T) {
 	plain, tls := httptest.NewServer(handler), httptest.NewTLSServer(handler)
 	defer plain.Close()
 	defer tls.Close()
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: tls.Certificate().Raw}))
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -198,6 +276,7 @@ func TestNew(t *testing.T) {
 		"http":          {Options{Address: plain.URL, Token: "given"}, "given"},
 		"https":         {Options{Address: tls.URL, Insecure: true, Auth: "u:p"}, "from the environment u/p"},
 		"TLS":           {Options{Address: strings.TrimPrefix(tls.URL, "https://"), TLS: true, Insecure: true}, "from the environment"},
+		"CA":            {Options{Address: tls.URL, CA: ca}, "from the environment"},
 		"unix":          {Options{Address: "unix://" + path}, "from the environment"},
 	} {
 		client, err := New(c.o)
@@ -207,6 +286,13 @@ func TestNew(t *testing.T) {
 		if leader, err := client.Status().Leader(); err != nil || leader != "10.0.0.1:8300" || token != c.want {
 			t.Errorf("%s: leader %q, %v; token %q, want %q", name, leader, err, token, c.want)
 		}
+	}
+	stranger, err := New(Options{Address: tls.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stranger.Status().Leader(); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a server of an unknown CA: %v", err)
 	}
 	if _, err := New(Options{TokenFile: "/none"}); err == nil {
 		t.Error("a token file that is not there was accepted")

@@ -10,9 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sort"
+	"strconv"
 	"strings"
 )
 
@@ -29,7 +31,8 @@ type object struct {
 	fields map[string][]value
 }
 
-// value is a string, json.Number, bool, nil, []value or *object, with its line.
+// value is a string, json.Number, bool, nil, []value or *object, with its line. A number
+// is as it is written: HCL has 0x1f and 017 too.
 type value struct {
 	line int
 	v    any
@@ -93,17 +96,34 @@ func ReadPath(path, format string) ([]*Source, error) {
 }
 
 func readFile(path, format string) (*Source, error) {
-	src, err := os.ReadFile(path)
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer file.Close()
+	src, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(src) > maxFile {
+		err = fmt.Errorf("%s has more than %d MB: this is no configuration", path, maxFile>>20)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	return Parse(path, src, format)
 }
 
+// maxFile is how many bytes a file may have.
+const maxFile = 16 << 20
+
 // parseJSON walks the tokens itself, because a decoder into any would forget the lines.
 func parseJSON(name string, src []byte) (*object, error) {
+	if len(bytes.TrimSpace(src)) == 0 { // a file that whoever fills it has only made yet
+		return &object{fields: map[string][]value{}}, nil
+	}
 	p := &jsonParser{name: name, src: src, dec: json.NewDecoder(bytes.NewReader(src))}
 	p.dec.UseNumber()
+	if len(bytes.TrimSpace(src)) == 0 { // a file of nothing configures nothing
+		return &object{}, nil
+	}
 	v, err := p.value()
 	if err != nil {
 		return nil, p.fault(err)
@@ -130,6 +150,9 @@ func (p *jsonParser) line() int {
 }
 
 func (p *jsonParser) fault(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("the text ends in the middle")
+	}
 	return fmt.Errorf("%s:%d: %w", p.name, p.line(), err)
 }
 
@@ -198,6 +221,10 @@ func plain(v value) any {
 			out[k] = all
 		}
 		return out
+	case json.Number:
+		if n, err := strconv.ParseInt(t.String(), 0, 64); err == nil { // JSON knows decimals only
+			return json.Number(strconv.FormatInt(n, 10))
+		}
 	}
 	return v.v
 }

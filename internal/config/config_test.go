@@ -76,6 +76,7 @@ func TestDecode(t *testing.T) {
 			  check = { tcp = "x:1", interval = "1s" }
 			}`, want},
 		"labels.hcl": {"group \"web\" {\n command = \"x\"\n}\ngroup \"api\" {\n command = \"y\"\n}", hcl},
+		"empty.json": {" \n", target{}},
 		"fragment":   {`{"anything": [1, "a"]}`, target{Any: []any{"1", "a"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,4 +200,14 @@ func FuzzParse(f *testing.F) {
 			_, _ = s.Decode(&target{}) // any input: an error or a struct, never a panic
 		}
 	})
+}
+
+// TestNothing: an empty file configures nothing, in either language.
+func TestNothing(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"a.json", "a.hcl"} {
+		if _, err := Parse(name, []byte(" \n"), ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

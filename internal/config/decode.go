@@ -1,9 +1,11 @@
 package config
 
 import (
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -12,9 +14,9 @@ import (
 )
 
 // Decode lays s over the struct that into points to. Fields are found by their
-// `config:"name,alias,…"` tag; an embedded struct without tag is part of its parent; a
+// `config:"name,alias,…"` tag, in any case; an embedded struct without tag is part of its parent; a
 // tag of ",label" takes a block's label. A field whose type reads JSON itself gets its
-// value as JSON. Keys in ignore ("connect", "ports.grpc_tls", "ports.proxy_*") are
+// value as JSON, one that reads text gets one value as it is written. Keys in ignore ("connect", "ports.grpc_tls", "ports.proxy_*") are
 // accepted and come back as warnings. On error, all faults joined, into may be half set.
 func (s *Source) Decode(into any, ignore ...string) (warnings []string, err error) {
 	d := &decoder{file: s.name, ignore: ignore}
@@ -71,7 +73,7 @@ func (d *decoder) object(path string, o *object, v reflect.Value) {
 	}
 	for _, key := range o.keys() {
 		at := strings.TrimPrefix(path+"."+key, ".")
-		f, ok := known[key]
+		f, ok := known[strings.ToLower(key)]
 		for _, val := range o.fields[key] {
 			switch {
 			case ok && key[0] != ',':
@@ -132,6 +134,7 @@ func distance(a, b string) int {
 var (
 	durationType  = reflect.TypeFor[time.Duration]()
 	jsonInterface = reflect.TypeFor[json.Unmarshaler]()
+	textInterface = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
 func (d *decoder) value(path string, val value, v reflect.Value) {
@@ -147,6 +150,8 @@ func (d *decoder) value(path string, val value, v reflect.Value) {
 	switch {
 	case reflect.PointerTo(v.Type()).Implements(jsonInterface):
 		d.viaJSON(path, val, v)
+	case readsText(val, v):
+		d.viaText(path, val, v)
 	case v.Type() == durationType:
 		d.duration(path, val, v)
 	case v.Kind() == reflect.Slice:
@@ -180,6 +185,20 @@ func (d *decoder) viaJSON(path string, val value, v reflect.Value) {
 		err = json.Unmarshal(b, v.Addr().Interface())
 	}
 	if err != nil {
+		d.fault(val.line, "%s: %v", path, err)
+	}
+}
+
+// readsText reports whether val is text for a type that reads text itself; its blocks
+// and lists are read as those of others.
+func readsText(val value, v reflect.Value) bool {
+	_, ok := text(val.v)
+	return ok && reflect.PointerTo(v.Type()).Implements(textInterface)
+}
+
+func (d *decoder) viaText(path string, val value, v reflect.Value) {
+	text, _ := text(val.v)
+	if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil {
 		d.fault(val.line, "%s: %v", path, err)
 	}
 }
@@ -239,6 +258,9 @@ func (d *decoder) mapping(path string, val value, v reflect.Value) {
 func (d *decoder) structure(path string, val value, v reflect.Value) {
 	switch t := val.v.(type) {
 	case *object:
+		if _, ok := fields(v, map[string]reflect.Value{})[",label"]; !ok && len(t.labels) > 0 {
+			d.fault(val.line, "%s: the block takes no name, have %q", path, t.labels[0])
+		}
 		d.object(path, t, v)
 	case []value:
 		for _, e := range t {
@@ -303,4 +325,34 @@ func noun(k reflect.Kind) string {
 		return "a number"
 	}
 	return "a whole number"
+}
+
+// Keys lists every key that the struct v points to takes, under all its spellings, in
+// order; those of blocks as "ports.http".
+func Keys(v any) []string {
+	seen := map[string]bool{}
+	keysOf("", reflect.TypeOf(v), seen)
+	return slices.Sorted(maps.Keys(seen))
+}
+
+func keysOf(prefix string, t reflect.Type, seen map[string]bool) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(jsonInterface) {
+		return
+	}
+	for i := range t.NumField() {
+		f, tag := t.Field(i), t.Field(i).Tag.Get("config")
+		if f.Anonymous && tag == "" {
+			keysOf(prefix, f.Type, seen)
+			continue
+		}
+		for _, name := range strings.Split(tag, ",") {
+			if tag != "-" && name != "" && !strings.HasPrefix(tag, ",") {
+				seen[prefix+name] = true
+				keysOf(prefix+name+".", f.Type, seen)
+			}
+		}
+	}
 }

@@ -9,6 +9,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"net/netip"
 	"strconv"
@@ -26,8 +27,9 @@ type Engine interface {
 	// first call after a reconnect.
 	Info(ctx context.Context) (Info, error)
 	// Events subscribes. When it returns without error the engine has taken the
-	// subscription; the sequence yields events as they come and ends after its first
-	// error, which is io.EOF when the engine closed the stream. Events since that time
+	// subscription, or is away: then the sequence begins with the error. The sequence
+	// yields events as they come and ends after its first error, which is io.EOF when the
+	// engine closed the stream. Events since that time
 	// (the engine's clock) are replayed, as far as the engine remembers. The sequence
 	// must be read, or ctx ended.
 	Events(ctx context.Context, since time.Time) (iter.Seq2[Event, error], error)
@@ -36,8 +38,10 @@ type Engine interface {
 	// Inspect gives one container. ErrNotFound is the one error that tells about the
 	// container; every other one tells about the way to the engine.
 	Inspect(ctx context.Context, id string) (*Container, error)
-	// Exec runs a command inside a container and waits for its end.
-	Exec(ctx context.Context, id string, cmd []string) (Result, error)
+	// Exec runs a command inside a container, waits for its end and gives its exit code.
+	// What it prints, on either stream, goes to out; only one goroutine writes at a time.
+	// When ctx ends first, the command goes on: the engine cannot stop it.
+	Exec(ctx context.Context, id string, cmd []string, out io.Writer) (exitCode int, err error)
 }
 
 // Info names an engine.
@@ -45,6 +49,7 @@ type Info struct {
 	ID      string // survives restarts of the engine
 	Name    string // its host's name
 	Version string
+	API     string // the version of its interface that was agreed on
 }
 
 // The events that matter, by Type and Action.
@@ -99,6 +104,10 @@ type Container struct {
 	Published   map[Port][]Binding  // the host's side, as it is now
 	Wanted      []Port              // ports for which publishing was asked; sorted
 
+	// IngressUnknown says that a swarm's routing mesh may publish ports of this one, and
+	// that this engine, no manager, cannot tell which. Elsewhere they are in Published.
+	IngressUnknown bool
+
 	Raw []byte // the engine's own JSON; only with Options.Raw
 }
 
@@ -126,8 +135,11 @@ const (
 
 // Endpoint is a container's place in one network. Addresses may be invalid (absent).
 type Endpoint struct {
-	IPv4 netip.Addr
-	IPv6 netip.Addr
+	IPv4   netip.Addr
+	IPv6   netip.Addr
+	Driver string // bridge, overlay, macvlan, …; empty where the engine does not tell
+
+	id string // of the network
 }
 
 // Port is a port inside a container.
@@ -152,12 +164,3 @@ type Binding struct {
 	IP   netip.Addr // unspecified for all addresses of the host
 	Port uint16
 }
-
-// Result is how a command inside a container ended.
-type Result struct {
-	ExitCode int
-	Output   []byte // stdout and stderr, cut at MaxOutput
-}
-
-// MaxOutput bounds Result.Output.
-const MaxOutput = 64 << 10

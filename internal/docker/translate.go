@@ -49,7 +49,7 @@ func translate(in *container.InspectResponse) *Container {
 		c.Networks = make(map[string]Endpoint, len(n.Networks))
 		for name, e := range n.Networks {
 			if e != nil {
-				c.Networks[name] = Endpoint{IPv4: e.IPAddress.Unmap(), IPv6: e.GlobalIPv6Address}
+				c.Networks[name] = Endpoint{IPv4: e.IPAddress.Unmap(), IPv6: e.GlobalIPv6Address, id: e.NetworkID}
 			}
 		}
 	}

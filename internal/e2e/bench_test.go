@@ -30,7 +30,7 @@ var stages = []string{"inspected", "registered", "in the catalog", "woken", "ren
 func BenchmarkLab(b *testing.B) {
 	h := startHouse(b, nil)
 	h.engine.web("bench") // the service exists; what is measured is one more instance
-	eventually(b, 10*time.Second, "the first one is served", func() error {
+	eventually(b, soon, "the first one is served", func() error {
 		code, _, err := h.request("bench")
 		if err == nil && code != http.StatusOK {
 			err = fmt.Errorf("%d", code)
@@ -64,7 +64,7 @@ func BenchmarkLab(b *testing.B) {
 			took["container answers"] = append(took["container answers"], own.Sub(event.at))
 			took["first answer"] = append(took["first answer"], first.Sub(event.at))
 			// the templater's line comes after nginx serves
-			eventually(b, 5*time.Second, "the apply is in the log", func() error {
+			eventually(b, soon, "the apply is in the log", func() error {
 				if _, ok := h.inside(id, event.at, seen)["reloaded"]; !ok {
 					return fmt.Errorf("no line yet")
 				}
@@ -75,7 +75,7 @@ func BenchmarkLab(b *testing.B) {
 			}
 			// with many instances it would be chance when the new one's turn comes
 			h.engine.remove(id)
-			eventually(b, 10*time.Second, "it is gone", func() error {
+			eventually(b, soon, "it is gone", func() error {
 				if known := h.names("bench"); len(known) != 1 {
 					return fmt.Errorf("%d instances answer", len(known))
 				}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,9 +67,13 @@ func TestArticle(t *testing.T) {
 	if err := server.json("/v1/catalog/service/nginx", &nodes); err != nil || len(nodes) != 1 || nodes[0].Node != "registrator-host" || nodes[0].ServicePort != 80 {
 		t.Errorf("catalog/service/nginx: %v, %v", nodes, err)
 	}
-	if code, body, err := server.get("/ui/"); err != nil || code != 200 || !strings.Contains(body, "nginx") {
-		t.Errorf("the UI: %d, %v; has nginx: %t", code, err, strings.Contains(body, "nginx"))
-	}
+	eventually(t, soon, "the page has nginx", func() error {
+		code, body, err := server.get("/ui/")
+		if err != nil || code != 200 || !strings.Contains(body, "nginx") {
+			return fmt.Errorf("%d, %v; has nginx: %t", code, err, strings.Contains(body, "nginx"))
+		}
+		return nil
+	})
 
 	for _, a := range []*agent{server, host} { // both doors answer
 		m := new(dns.Msg)
@@ -81,7 +86,7 @@ func TestArticle(t *testing.T) {
 
 	host.rollcall("leave")
 	<-host.done
-	eventually(t, 10*time.Second, "the host that left is out of the catalog", func() error {
+	eventually(t, soon, "the host that left is out of the catalog", func() error {
 		var nodes []struct{ Node string }
 		if err := server.json("/v1/catalog/nodes", &nodes); err != nil || len(nodes) != 1 {
 			return fmt.Errorf("nodes %v, %v", nodes, err)
@@ -141,7 +146,7 @@ func TestLeaderKilled(t *testing.T) {
 		})
 	}
 	count := func() int { mu.Lock(); defer mu.Unlock(); return len(acked) }
-	eventually(t, 20*time.Second, "a hundred writes", func() error {
+	eventually(t, soon, "a hundred writes", func() error {
 		if n := count(); n < 100 {
 			return fmt.Errorf("%d", n)
 		}
@@ -186,7 +191,7 @@ func TestLeaderKilled(t *testing.T) {
 	if lost > 0 || len(acked) < 200 {
 		t.Errorf("%d of %d acknowledged writes are lost", lost, len(acked))
 	}
-	eventually(t, 20*time.Second, "the old leader has it all", func() error {
+	eventually(t, soon, "the old leader has it all", func() error {
 		var keys []string
 		if err := leader.json("/v1/kv/?keys&stale", &keys); err != nil || len(keys) != len(have) {
 			return fmt.Errorf("%d keys of %d, %v", len(keys), len(have), err)
@@ -212,7 +217,7 @@ func TestAgentKilled(t *testing.T) {
 	server.kill()
 	server.run()
 	server.awaitLeader()
-	eventually(t, 10*time.Second, "the service is back and passing", server.wantInstances("job", "127.0.0.1:1234"))
+	eventually(t, soon, "the service is back and passing", server.wantInstances("job", "127.0.0.1:1234"))
 	var checks map[string]struct{ Status, Output string }
 	if err := server.json("/v1/agent/checks", &checks); err != nil || checks["alive"].Status != "passing" || checks["alive"].Output != "well" {
 		t.Errorf("the TTL check: %+v, %v", checks["alive"], err)
@@ -229,14 +234,14 @@ func TestSignals(t *testing.T) {
 	file := t.TempDir() + "/services.hcl"
 	write(t, file, "service {\n  name = \"one\"\n  port = 1\n}\n")
 	server := startServer(t, "-config-file="+file)
-	eventually(t, 10*time.Second, "service one", server.wantInstances("one", "127.0.0.1:1"))
+	eventually(t, soon, "service one", server.wantInstances("one", "127.0.0.1:1"))
 	write(t, file, "service {\n  name = \"two\"\n  port = 2\n}\nlog_level = \"debug\"\n")
 	server.signal(syscall.SIGHUP)
-	eventually(t, 10*time.Second, "service two", server.wantInstances("two", "127.0.0.1:2"))
-	eventually(t, 10*time.Second, "service one is gone", server.wantInstances("one"))
+	eventually(t, soon, "service two", server.wantInstances("two", "127.0.0.1:2"))
+	eventually(t, soon, "service one is gone", server.wantInstances("one"))
 	write(t, file, "service { naem = \"three\" }")
 	server.signal(syscall.SIGHUP)
-	eventually(t, 10*time.Second, "a line about the fault", func() error {
+	eventually(t, soon, "a line about the fault", func() error {
 		if out := server.output(); !strings.Contains(out, "naem") {
 			return fmt.Errorf("not in the log")
 		}
@@ -253,7 +258,7 @@ func TestSignals(t *testing.T) {
 	if code := client.exitCode(); code != 0 {
 		t.Errorf("a client after SIGTERM: exit %d, want 0", code)
 	}
-	eventually(t, 10*time.Second, "the client left", func() error {
+	eventually(t, soon, "the client left", func() error {
 		if out := server.rollcall("members", "-status=left"); !strings.Contains(out, "leaver") {
 			return fmt.Errorf("%s", out)
 		}
@@ -326,7 +331,7 @@ func TestTwoBootstraps(t *testing.T) {
 	t.Parallel()
 	first := startServer(t, "-bootstrap-expect=1")
 	second := startAgent(t, "second", options{}, "-server", "-bootstrap", "-retry-join="+first.lan)
-	eventually(t, 20*time.Second, "a line that says what to do", func() error {
+	eventually(t, soon, "a line that says what to do", func() error {
 		if out := second.output() + first.output(); !strings.Contains(out, "bootstrap") || !strings.Contains(out, "second") {
 			return fmt.Errorf("no word of it")
 		}
@@ -348,7 +353,7 @@ func TestFoundByAClientFirst(t *testing.T) {
 	late := fmt.Sprintf("127.0.0.1:%d", ports[0]) // where the first server will be
 	early := startAgent(t, "early", options{}, "-server", "-bootstrap-expect=2", "-retry-join="+late)
 	client := startAgent(t, "client", options{}, "-retry-join="+early.lan)
-	eventually(t, 10*time.Second, "the client is there", func() error {
+	eventually(t, soon, "the client is there", func() error {
 		var members []struct{ Name string }
 		if err := early.json("/v1/agent/members", &members); err != nil || len(members) != 2 {
 			return fmt.Errorf("%v, %v", members, err)
@@ -358,5 +363,35 @@ func TestFoundByAClientFirst(t *testing.T) {
 	first := startAgent(t, "first", options{}, "-server", "-bootstrap-expect=2", "-serf-lan-port="+fmt.Sprint(ports[0]))
 	for _, a := range []*agent{early, first, client} {
 		a.awaitLeader()
+	}
+}
+
+// Who writes to the catalog past a node's agent is told that it will not last; nodes
+// without one are nobody else's.
+func TestWrittenPastTheAgent(t *testing.T) {
+	t.Parallel()
+	server := startServer(t)
+	for _, tt := range []struct {
+		name, path, body string
+		warned           bool
+	}{
+		{"a service of an agent's node", "register", `{"Node":"server-host","Address":"127.0.0.1","Service":{"Service":"stray"}}`, true},
+		{"and away again", "deregister", `{"Node":"server-host","ServiceID":"stray"}`, true},
+		{"a node without an agent", "register", `{"Node":"printer","Address":"10.0.0.9","Service":{"Service":"print"}}`, false},
+		{"and away again", "deregister", `{"Node":"printer"}`, false},
+	} {
+		req, err := http.NewRequest(http.MethodPut, server.url+"/v1/catalog/"+tt.path, strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		warning := resp.Header.Get("X-Rollcall-Warning")
+		if resp.StatusCode != http.StatusOK || (warning != "") != tt.warned || tt.warned && !strings.Contains(warning, `"server-host" has an agent`) {
+			t.Errorf("%s: %s, warning %q; want one: %t", tt.name, resp.Status, warning, tt.warned)
+		}
 	}
 }

@@ -29,10 +29,13 @@ func machine(t testing.TB) *engine {
 	return &engine{t: t}
 }
 
-const (
-	webTag     = "rollcall/web:e2e"
-	checkedTag = "rollcall/web:e2e-checked" // with a HEALTHCHECK
-	labelled   = "rollcall.e2e"             // every container of ours carries it
+// own makes a name that another run of these tests beside this one does not have.
+func own(name string) string { return fmt.Sprintf("%s-%d", name, os.Getpid()) }
+
+var (
+	webTag     = own("rollcall/web:e2e")
+	checkedTag = own("rollcall/web:e2e-checked") // with a HEALTHCHECK
+	labelled   = own("rollcall.e2e")             // every container of ours carries it
 )
 
 // webImage makes the workload's images from the built binary, once.
@@ -51,7 +54,7 @@ var webImage = sync.OnceValue(func() error {
 	plain := "FROM scratch\nCOPY web /bin/web\nEXPOSE 8080\nENTRYPOINT [\"/bin/web\"]\n"
 	for tag, text := range map[string]string{
 		webTag:     plain,
-		checkedTag: plain + "HEALTHCHECK --interval=200ms --timeout=2s --retries=1 CMD [\"/bin/web\", \"-probe\"]\n",
+		checkedTag: plain + "HEALTHCHECK --interval=200ms --timeout=30s --retries=1 CMD [\"/bin/web\", \"-probe\"]\n",
 	} {
 		if err := os.WriteFile(filepath.Join(ctx, "Dockerfile"), []byte(text), 0o644); err != nil {
 			return err
@@ -102,8 +105,11 @@ func (e *engine) run(image, service string, args ...string) string {
 }
 
 // remove takes containers away, quietly where they are gone.
-func (e *engine) remove(ids ...string) {
-	cmd := exec.Command("docker", append([]string{"rm", "-f"}, ids...)...)
+func (e *engine) remove(ids ...string) { e.quietly(append([]string{"rm", "-f"}, ids...)...) }
+
+// quietly runs the client whether or not it succeeds, also after the test.
+func (e *engine) quietly(args ...string) {
+	cmd := exec.Command("docker", args...)
 	cmd.Env = append(os.Environ(), e.env()...)
 	cmd.Run()
 }

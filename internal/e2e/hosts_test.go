@@ -18,9 +18,9 @@ type host struct {
 	registrator *process
 }
 
-const (
-	lanNet    = "10.213.7"
-	lanBridge = "rce2ebr0"
+var (
+	lanNet    = fmt.Sprintf("10.213.%d", os.Getpid()%256)
+	lanBridge = fmt.Sprintf("rce2e%d", os.Getpid()%10000)
 )
 
 // hosts runs deploy/lab/hosts.sh; it has to succeed.
@@ -35,7 +35,7 @@ func hosts(t testing.TB, args ...string) string {
 
 func hostsScript(args ...string) *exec.Cmd {
 	cmd := exec.Command("../../deploy/lab/hosts.sh", args...)
-	cmd.Env = append(os.Environ(), "LAB_NET="+lanNet, "LAB_BR="+lanBridge, "LAB_BASE=/tmp/rollcall-e2e-hosts")
+	cmd.Env = append(os.Environ(), "LAB_NET="+lanNet, "LAB_BR="+lanBridge, "LAB_BASE=/tmp/"+own("rollcall-e2e-hosts"))
 	return cmd
 }
 
@@ -60,6 +60,7 @@ func startHost(t testing.TB, name string, n int, server *agent) *host {
 // The article's two hosts, as two real engines: containers of both are served; an engine
 // that crashes, a host that is cut off and comes back, each heals by itself.
 func TestTwoEngines(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces and engines need root")
 	}
@@ -72,12 +73,14 @@ func TestTwoEngines(t *testing.T) {
 	})
 	server := startAgent(t, "server-host", options{ip: lanNet + ".1"}, "-server", "-bootstrap-expect=1")
 	server.awaitLeader()
-	a, b := startHost(t, "rchosta", 11, server), startHost(t, "rchostb", 12, server)
+	// an interface's name has 15 characters at most
+	host := func(letter string) string { return fmt.Sprintf("rc%d%s", os.Getpid()%1e6, letter) }
+	a, b := startHost(t, host("a"), 11, server), startHost(t, host("b"), 12, server)
 	h := &house{t: t, engine: a.engine, server: server, nginx: startNginx(t)}
 	h.startTemplater()
 
 	onA, onB := a.web("web"), b.web("web")
-	eventually(t, 20*time.Second, "both hosts serve", h.wantServed("web", onA, onB))
+	eventually(t, soon, "both hosts serve", h.wantServed("web", onA, onB))
 	if got, err := server.instances("web"); err != nil || !sameSet(got, []string{a.published(onA), b.published(onB)}) {
 		t.Errorf("addresses: %v, %v; want %v", got, err, []string{a.published(onA), b.published(onB)})
 	}
@@ -93,13 +96,13 @@ func TestTwoEngines(t *testing.T) {
 		hosts(t, "start", a.name)
 		eventually(t, 30*time.Second, "what the restart ended is gone", h.wantServed("web", onB))
 		a.docker("start", onA)
-		eventually(t, 20*time.Second, "and back when it is started", h.wantServed("web", onA, onB))
+		eventually(t, soon, "and back when it is started", h.wantServed("web", onA, onB))
 	})
 	t.Run("a host is cut off", func(t *testing.T) {
 		stop := h.load("web", 20)
 		link(t, a.name, "down")
 		eventually(t, 60*time.Second, "the catalog knows", server.wantInstances("web", b.published(onB)))
-		eventually(t, 10*time.Second, "nginx knows", h.wantServed("web", onB))
+		eventually(t, soon, "nginx knows", h.wantServed("web", onB))
 		link(t, a.name, "up")
 		eventually(t, 60*time.Second, "both hosts serve again", h.wantServed("web", onA, onB))
 		if total, failures := stop(); len(failures) > 0 {

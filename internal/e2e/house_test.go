@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -25,18 +26,19 @@ type house struct {
 	registrator *process
 	nginx       *nginx
 	templater   *process
-	tplURL      string // the templater's status page
+	tplURL      string   // the templater's status page
+	both        []string // flags of registrator and templater alike
 }
 
 // startHouse brings it up and waits until nginx answers, without a service yet.
-func startHouse(t testing.TB, server *agent) *house {
+func startHouse(t testing.TB, server *agent, both ...string) *house {
 	t.Helper()
-	h := &house{t: t, engine: machine(t), server: server, nginx: startNginx(t)}
+	h := &house{t: t, both: both, engine: machine(t), server: server, nginx: startNginx(t)}
 	if h.server == nil {
 		h.server = startServer(t)
 	}
-	h.registrator = start(t, bins(t, "registrator"), "-explicit", "-log-level=debug", "-resync=5s", "-filter=label:"+labelled+"="+t.Name(),
-		"-owner="+t.Name(), "consul://"+h.server.http)
+	h.registrator = start(t, bins(t, "registrator"), append(both, "-explicit", "-log-level=debug", "-resync=5s", "-filter=label:"+labelled+"="+t.Name(),
+		"-owner="+t.Name(), "consul://"+h.server.http)...)
 	h.startTemplater()
 	return h
 }
@@ -49,9 +51,9 @@ func (h *house) startTemplater() {
 	h.tplURL = fmt.Sprintf("http://127.0.0.1:%d", port)
 	tpl := filepath.Join(h.nginx.dir, "nginx.conf.ctmpl")
 	write(t, tpl, h.nginx.template(t))
-	h.templater = start(t, bins(t, "templater"), "-consul-addr="+h.server.http, "-nginx", "-nginx-conf="+filepath.Join(h.nginx.dir, "nginx.conf"),
-		"-nginx-pid="+h.nginx.pid, fmt.Sprintf("-listen=127.0.0.1:%d", port), "-template="+tpl+":"+h.nginx.conf("default.conf"))
-	eventually(t, 20*time.Second, "nginx has its first configuration", func() error {
+	h.templater = start(t, bins(t, "templater"), append(h.both, "-consul-addr="+h.server.http, "-nginx", "-nginx-conf="+filepath.Join(h.nginx.dir, "nginx.conf"),
+		"-nginx-pid="+h.nginx.pid, fmt.Sprintf("-listen=127.0.0.1:%d", port), "-template="+tpl+":"+h.nginx.conf("default.conf"))...)
+	eventually(t, soon, "nginx has its first configuration", func() error {
 		code, _, err := get(h.nginx.url)
 		if err == nil && code != http.StatusServiceUnavailable {
 			err = fmt.Errorf("status %d, want 503 before there is a service", code)
@@ -117,7 +119,12 @@ func (h *house) request(service string) (code int, instance string, err error) {
 // load asks for a service rate times a second until stop is called, which gives how many
 // requests there were and what failed.
 func (h *house) load(service string, rate int) (stop func() (total int, failures []string)) {
-	ctx, cancel := context.WithCancel(h.t.Context())
+	return load(h.t, rate, func() (int, string, error) { return h.request(service) })
+}
+
+// load asks rate times a second, each time without waiting for the answer before.
+func load(t testing.TB, rate int, ask func() (code int, instance string, err error)) (stop func() (total int, failures []string)) {
+	ctx, cancel := context.WithCancel(t.Context())
 	var total atomic.Int64
 	var mu sync.Mutex
 	var failures []string
@@ -133,7 +140,7 @@ func (h *house) load(service string, rate int) (stop func() (total int, failures
 			}
 			wg.Go(func() {
 				at := time.Now()
-				code, name, err := h.request(service)
+				code, name, err := ask()
 				total.Add(1)
 				if err != nil || code != http.StatusOK {
 					mu.Lock()
@@ -151,34 +158,36 @@ func (h *house) load(service string, rate int) (stop func() (total int, failures
 }
 
 func TestContainerToNginx(t *testing.T) {
+	t.Parallel()
 	h := startHouse(t, nil)
 	one := h.engine.web("web")
-	eventually(t, 10*time.Second, "the first container in the catalog", h.server.wantInstances("web", h.engine.published(one)))
-	eventually(t, 10*time.Second, "the first container is served", h.wantServed("web", one))
+	eventually(t, soon, "the first container in the catalog", h.server.wantInstances("web", h.engine.published(one)))
+	eventually(t, soon, "the first container is served", h.wantServed("web", one))
 	two := h.engine.web("web", "--label", "SERVICE_TAGS=a,b")
 	other := h.engine.web("other")
-	eventually(t, 10*time.Second, "the second one too", h.wantServed("web", one, two))
-	eventually(t, 10*time.Second, "and the other service", h.wantServed("other", other))
+	eventually(t, soon, "the second one too", h.wantServed("web", one, two))
+	eventually(t, soon, "and the other service", h.wantServed("other", other))
 	h.engine.remove(one)
-	eventually(t, 10*time.Second, "the first one is gone", h.wantServed("web", two))
+	eventually(t, soon, "the first one is gone", h.wantServed("web", two))
 	h.engine.remove(two)
-	eventually(t, 10*time.Second, "a service without an instance answers 503", h.wantServed("web"))
-	eventually(t, 10*time.Second, "the other one goes on", h.wantServed("other", other))
+	eventually(t, soon, "a service without an instance answers 503", h.wantServed("web"))
+	eventually(t, soon, "the other one goes on", h.wantServed("other", other))
 }
 
 // A container that its HEALTHCHECK finds ill gets no traffic, and gets it back when well.
 func TestHealthcheck(t *testing.T) {
+	t.Parallel()
 	h := startHouse(t, nil)
 	id := h.engine.run(checkedTag, "web")
-	eventually(t, 20*time.Second, "healthy and served", h.wantServed("web", id))
+	eventually(t, soon, "healthy and served", h.wantServed("web", id))
 	h.engine.docker("exec", id, "/bin/web", "-ill", "true")
-	eventually(t, 20*time.Second, "ill and not served", h.wantServed("web"))
+	eventually(t, soon, "ill and not served", h.wantServed("web"))
 	var checks []struct{ Status, Output string }
 	if err := h.server.json("/v1/health/checks/web", &checks); err != nil || len(checks) != 1 || checks[0].Status != "critical" {
 		t.Errorf("the check: %+v, %v", checks, err)
 	}
 	h.engine.docker("exec", id, "/bin/web", "-ill", "false")
-	eventually(t, 20*time.Second, "well and served", h.wantServed("web", id))
+	eventually(t, soon, "well and served", h.wantServed("web", id))
 }
 
 // Ten times an instance is stopped, ten times one is killed, under 200 requests a second:
@@ -190,7 +199,7 @@ func TestNoRequestLost(t *testing.T) {
 		t.Run(how[0], func(t *testing.T) {
 			for round := range 10 {
 				id := h.engine.web("web")
-				eventually(t, 10*time.Second, "both are served", h.wantServed("web", keep, id))
+				eventually(t, soon, "both are served", h.wantServed("web", keep, id))
 				stop := h.load("web", 200)
 				served := func() error { // traffic flows before the blow
 					if got, _, err := h.request("web"); err != nil || got != http.StatusOK {
@@ -198,9 +207,9 @@ func TestNoRequestLost(t *testing.T) {
 					}
 					return nil
 				}
-				eventually(t, 5*time.Second, "under load", served)
+				eventually(t, soon, "under load", served)
 				h.engine.docker(append(how, id)...)
-				eventually(t, 10*time.Second, "one is left", h.wantServed("web", keep))
+				eventually(t, soon, "one is left", h.wantServed("web", keep))
 				total, failures := stop()
 				if len(failures) > 0 {
 					t.Errorf("round %d: %d of %d requests failed: %v", round, len(failures), total, failures[:min(len(failures), 5)])
@@ -211,13 +220,20 @@ func TestNoRequestLost(t *testing.T) {
 	}
 }
 
-// Fifty containers killed at once, five times: within a second of the last death the
+// A storm of the size that is meant: go test ./internal/e2e -run TestKillStorm -storm 50
+// -storms 5, or make soak.
+var (
+	storm  = flag.Int("storm", 20, "containers that TestKillStorm kills at once")
+	storms = flag.Int("storms", 2, "how often it does")
+)
+
+// Many containers killed at once, again and again: within a second of the last death the
 // catalog has none of them, and all of those that live.
 func TestKillStorm(t *testing.T) {
 	h := startHouse(t, nil)
 	keep := h.engine.web("stays")
-	for round := range 5 {
-		ids := h.many("storm", 50)
+	for round := range *storms {
+		ids := h.many("storm", *storm)
 		eventually(t, 60*time.Second, "all are registered", func() error {
 			got, err := h.server.instances("storm")
 			if err == nil && len(got) != len(ids) {
@@ -260,9 +276,10 @@ func (h *house) many(service string, n int) []string {
 
 // The server dies and comes back: nginx serves throughout, and the house heals.
 func TestServerKilled(t *testing.T) {
+	t.Parallel()
 	h := startHouse(t, nil)
 	one := h.engine.web("web")
-	eventually(t, 10*time.Second, "served", h.wantServed("web", one))
+	eventually(t, soon, "served", h.wantServed("web", one))
 	stop := h.load("web", 50)
 	h.server.kill()
 	two := h.engine.web("web") // while nobody hears of it
@@ -271,7 +288,7 @@ func TestServerKilled(t *testing.T) {
 	}
 	h.server.run()
 	h.server.awaitLeader()
-	eventually(t, 20*time.Second, "the second one is served", h.wantServed("web", one, two))
+	eventually(t, soon, "the second one is served", h.wantServed("web", one, two))
 	if total, failures := stop(); len(failures) > 0 {
 		t.Errorf("%d of %d requests failed: %v", len(failures), total, failures[:min(len(failures), 5)])
 	}
@@ -280,16 +297,17 @@ func TestServerKilled(t *testing.T) {
 // The registrator dies; what changes meanwhile is made good when it is back, and what
 // did not change is not written again.
 func TestRegistratorKilled(t *testing.T) {
+	t.Parallel()
 	h := startHouse(t, nil)
 	stays := h.engine.web("web")
 	gone := []string{h.engine.web("web"), h.engine.web("web")}
-	eventually(t, 10*time.Second, "three are served", h.wantServed("web", append(gone, stays)...))
+	eventually(t, soon, "three are served", h.wantServed("web", append(gone, stays)...))
 	index := h.modifyIndex("web", h.engine.published(stays))
 	h.registrator.kill()
 	h.engine.remove(gone...)
 	late := h.engine.web("web")
 	h.registrator.run()
-	eventually(t, 10*time.Second, "the house is right again", h.wantServed("web", stays, late))
+	eventually(t, soon, "the house is right again", h.wantServed("web", stays, late))
 	if got := h.modifyIndex("web", h.engine.published(stays)); got != index {
 		t.Errorf("the unchanged service was written again: index %d, was %d", got, index)
 	}
@@ -315,13 +333,14 @@ func (h *house) modifyIndex(service, addr string) uint64 {
 
 // The catalog is away for thirty seconds while five containers start and five stop.
 func TestCatalogAway(t *testing.T) {
+	t.Parallel()
 	h := startHouse(t, nil)
 	var old []string
 	for range 5 {
 		old = append(old, h.engine.web("web"))
 	}
 	stays := h.engine.web("web")
-	eventually(t, 10*time.Second, "all are served", h.wantServed("web", append(old, stays)...))
+	eventually(t, soon, "all are served", h.wantServed("web", append(old, stays)...))
 	stop := h.load("web", 20)
 	h.server.kill()
 	back := time.NewTimer(30 * time.Second) // the outage is what is tested
@@ -333,7 +352,7 @@ func TestCatalogAway(t *testing.T) {
 	<-back.C
 	h.server.run()
 	h.server.awaitLeader()
-	eventually(t, 15*time.Second, "the house is right again", h.wantServed("web", append(fresh, stays)...))
+	eventually(t, soon, "the house is right again", h.wantServed("web", append(fresh, stays)...))
 	// nginx itself passes over the stopped ones: their ports refuse
 	if total, failures := stop(); len(failures) > 0 {
 		t.Errorf("%d of %d requests failed: %v", len(failures), total, failures[:min(len(failures), 5)])
@@ -342,9 +361,10 @@ func TestCatalogAway(t *testing.T) {
 
 // A broken template never reaches nginx; mended, it does.
 func TestBrokenTemplate(t *testing.T) {
+	t.Parallel()
 	h := startHouse(t, nil)
 	id := h.engine.web("web")
-	eventually(t, 10*time.Second, "served", h.wantServed("web", id))
+	eventually(t, soon, "served", h.wantServed("web", id))
 	live, err := os.ReadFile(h.nginx.conf("default.conf"))
 	if err != nil {
 		t.Fatal(err)
@@ -359,7 +379,7 @@ func TestBrokenTemplate(t *testing.T) {
 	} {
 		before := h.failures()
 		write(t, tpl, broken)
-		eventually(t, 10*time.Second, name+": noticed", func() error {
+		eventually(t, soon, name+": noticed", func() error {
 			if n := h.failures(); n == before {
 				return fmt.Errorf("status shows no failure")
 			}
@@ -372,7 +392,7 @@ func TestBrokenTemplate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		write(t, tpl, good)
-		eventually(t, 10*time.Second, name+": mended", func() error {
+		eventually(t, soon, name+": mended", func() error {
 			code, _, err := get(h.tplURL + "/readyz")
 			if err == nil && code != 200 {
 				err = fmt.Errorf("readyz %d", code)
@@ -381,7 +401,7 @@ func TestBrokenTemplate(t *testing.T) {
 		})
 	}
 	two := h.engine.web("web")
-	eventually(t, 10*time.Second, "and it goes on", h.wantServed("web", id, two))
+	eventually(t, soon, "and it goes on", h.wantServed("web", id, two))
 	h.templater.stop(syscall.SIGTERM)
 	if code := h.templater.exitCode(); code != 0 {
 		t.Errorf("templater after SIGTERM: exit %d, want 0", code)

@@ -13,11 +13,14 @@ import (
 // What a newcomer does: a checkout, `make up`, a page; five instances by --scale; one
 // stopped; `make down`, and nothing is left.
 func TestLab(t *testing.T) {
+	t.Parallel()
 	machine(t) // or skip
 	dir := checkout(t)
 	ports := freePorts(t, 5)
+	project := own("rollcall-e2e")
+	tag := own("lab") // not that of webImage: the images go with this test
 	env := []string{
-		"COMPOSE_PROJECT_NAME=rollcall-e2e", "ROLLCALL_TAG=e2e", fmt.Sprintf("NGINX_PORT=%d", ports[0]), fmt.Sprintf("ROLLCALL_HTTP_PORT=%d", ports[1]),
+		"COMPOSE_PROJECT_NAME=" + project, "ROLLCALL_TAG=" + tag, fmt.Sprintf("NGINX_PORT=%d", ports[0]), fmt.Sprintf("ROLLCALL_HTTP_PORT=%d", ports[1]),
 		fmt.Sprintf("ROLLCALL_DNS_PORT=%d", ports[2]), fmt.Sprintf("REGISTRATOR_PORT=%d", ports[3]), fmt.Sprintf("TEMPLATER_PORT=%d", ports[4]),
 	}
 	run := func(args ...string) string {
@@ -37,10 +40,13 @@ func TestLab(t *testing.T) {
 			t.Errorf("make down: %v\n%s", err, out)
 		}
 		for _, kind := range [][]string{{"ps", "-aq"}, {"volume", "ls", "-q"}, {"network", "ls", "-q"}} {
-			out, err := exec.Command("docker", append(kind, "--filter", "label=com.docker.compose.project=rollcall-e2e")...).Output()
+			out, err := exec.Command("docker", append(kind, "--filter", "label=com.docker.compose.project="+project)...).Output()
 			if err != nil || len(out) > 0 {
 				t.Errorf("after make down, docker %v: %s %v", kind, out, err)
 			}
+		}
+		for _, part := range []string{"server", "registrator", "templater", "web"} {
+			exec.Command("docker", "rmi", "rollcall/"+part+":"+tag).Run() // what was built of it
 		}
 	})
 	began := time.Now()
@@ -69,6 +75,13 @@ func TestLab(t *testing.T) {
 			return nil
 		}
 	}
+	eventually(t, 60*time.Second, "the registrator's own HEALTHCHECK", func() error {
+		id := strings.TrimSpace(run("docker", "ps", "-q", "--filter", "label=com.docker.compose.project="+project, "--filter", "label=com.docker.compose.service=registrator"))
+		if got := strings.TrimSpace(run("docker", "inspect", "-f", "{{.State.Health.Status}} {{.Config.User}}", id)); got != "healthy 65532:65532" {
+			return fmt.Errorf("it is %q", got)
+		}
+		return nil
+	})
 	compose := strings.Fields("docker-compose")
 	if exec.Command("docker", "compose", "version").Run() == nil {
 		compose = strings.Fields("docker compose")
@@ -76,10 +89,10 @@ func TestLab(t *testing.T) {
 	scaled := time.Now()
 	run(append(compose, "up", "-d", "--no-build", "--scale", "web=5")...)
 	t.Logf("compose took %v to start three more", time.Since(scaled).Round(time.Second))
-	eventually(t, 15*time.Second, "five are served", served(5))
+	eventually(t, soon, "five are served", served(5))
 	web := strings.Fields(run(append(compose, "ps", "-q", "web")...))
 	run("docker", "stop", web[0])
-	eventually(t, 10*time.Second, "four are served", served(4))
+	eventually(t, soon, "four are served", served(4))
 	for name, page := range map[string]string{
 		"the registrator's verdicts": fmt.Sprintf("http://127.0.0.1:%d/containers", ports[3]),
 		"the templater's status":     fmt.Sprintf("http://127.0.0.1:%d/status", ports[4]),
@@ -110,7 +123,7 @@ func literalLab(t *testing.T, dir string, env []string) {
 		t.Fatalf("engine image: %v\n%s", err, out)
 	}
 	ports := freePorts(t, 2)
-	env = append(env, "LAB_ENGINE_IMAGE="+image, "LAB_PRIVILEGED=false", "LAB_PROJECT=rollcall-e2e-engines", "LAB_SUBNET=10.214.9", "NGINX_IMAGE="+nginx,
+	env = append(env, "LAB_ENGINE_IMAGE="+image, "LAB_PRIVILEGED=false", "LAB_PROJECT="+own("rollcall-e2e-engines"), fmt.Sprintf("LAB_SUBNET=10.214.%d", os.Getpid()%256), "NGINX_IMAGE="+nginx,
 		fmt.Sprintf("LAB_NGINX_PORT=%d", ports[0]), fmt.Sprintf("LAB_HTTP_PORT=%d", ports[1]))
 	script := func(args ...string) ([]byte, error) {
 		cmd := exec.Command(filepath.Join(dir, "deploy/lab/two-engines.sh"), args...)
@@ -125,7 +138,7 @@ func literalLab(t *testing.T, dir string, env []string) {
 	if out, err := script(); err != nil {
 		t.Fatalf("two-engines.sh: %v\n%s", err, out)
 	}
-	eventually(t, 15*time.Second, "two containers of the other host answer", func() error {
+	eventually(t, soon, "two containers of the other host answer", func() error {
 		seen := map[string]bool{}
 		for range 12 {
 			code, body, err := get(fmt.Sprintf("http://127.0.0.1:%d/", ports[0]))
@@ -180,7 +193,7 @@ func TestUnits(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("no systemd-analyze on this machine: make deps installs it")
 	}
-	for _, unit := range []string{"rollcall.service", "templater.service"} {
+	for _, unit := range []string{"rollcall.service", "templater.service", "registrator.service"} {
 		b, err := os.ReadFile("../../deploy/systemd/" + unit)
 		if err != nil {
 			t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // nginx is a private nginx on loopback, with conf.d as the templater finds it anywhere.
@@ -51,7 +50,7 @@ http {
 	}
 	n := &nginx{dir: dir, port: port, url: fmt.Sprintf("http://127.0.0.1:%d", port), pid: filepath.Join(dir, "nginx.pid")}
 	n.process = start(t, bin, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-g", "daemon off;")
-	eventually(t, 10*time.Second, "nginx's pid file", func() error { _, err := os.Stat(n.pid); return err })
+	eventually(t, soon, "nginx's pid file", func() error { _, err := os.Stat(n.pid); return err })
 	return n
 }
 

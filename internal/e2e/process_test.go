@@ -45,6 +45,7 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	closeBrowser()
 	if binDir != "" {
 		os.RemoveAll(binDir)
 		exec.Command("docker", "rmi", webTag, checkedTag).Run() // if they were made
@@ -213,6 +214,9 @@ func freePorts(t testing.TB, n int) []int {
 	return out
 }
 
+// soon is how long a fact is waited for that an event brings: longer than any machine takes.
+const soon = 20 * time.Second
+
 // eventually polls until ok answers nil; then the last error fails the test.
 func eventually(t testing.TB, within time.Duration, what string, ok func() error) {
 	t.Helper()
@@ -243,6 +247,16 @@ func get(url string) (int, string, error) {
 	return resp.StatusCode, string(b), err
 }
 
+// hasEnded tells whether it does not run.
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // exitCode is that of the last run, which must have ended.
 func (p *process) exitCode() int {
 	<-p.done
@@ -259,4 +273,23 @@ func write(t testing.TB, path, text string) {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
+}
+
+// ended is a program that has run.
+type ended struct {
+	text string
+	code int
+}
+
+// startInDir runs a program in a directory and waits for its end.
+func startInDir(t testing.TB, dir, name string, args ...string) ended {
+	t.Helper()
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		t.Fatal(err)
+	}
+	return ended{string(out), cmd.ProcessState.ExitCode()}
 }

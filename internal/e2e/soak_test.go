@@ -4,11 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 )
@@ -25,7 +21,7 @@ func TestSoak(t *testing.T) {
 	h := startHouse(t, nil)
 	anchor := h.engine.web("web")
 	running := []string{anchor}
-	eventually(t, 10*time.Second, "served", h.wantServed("web", running...))
+	eventually(t, soon, "served", h.wantServed("web", running...))
 	end := time.Now().Add(*soakFor)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -55,22 +51,8 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("round %d: %d of %d requests failed: %v", round, len(failures), total, failures[:min(len(failures), 5)])
 		}
 		if round%20 == 0 {
-			t.Logf("round %d: %d containers; resident: server %s, registrator %s, templater %s", round, len(running),
-				resident(h.server.process), resident(h.registrator), resident(h.templater))
+			t.Logf("round %d: %d containers; resident: server %.1f MB, registrator %.1f MB, templater %.1f MB", round, len(running),
+				h.server.memory(), h.registrator.memory(), h.templater.memory())
 		}
 	}
-}
-
-// resident is a process's memory as the kernel counts it.
-func resident(p *process) string {
-	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.cmd.Process.Pid), "status"))
-	if err != nil {
-		return err.Error()
-	}
-	for l := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(l, "VmRSS:"); ok {
-			return strings.TrimSpace(rest)
-		}
-	}
-	return "unknown"
 }

@@ -1,5 +1,6 @@
 // Command web is the workload of the lab: a web server that says which container
-// answered, and that serves on for a while after SIGTERM, as a draining app does.
+// answered, and that serves on for a while after SIGTERM or SIGQUIT, as a draining app
+// does. SIGHUP is taken for a wish to reload, and changes nothing.
 //
 //	web [-listen :8080] [-drain 2s]   serve
 //	web -probe                        exit 0 if it is well: for HEALTHCHECK
@@ -39,13 +40,14 @@ func main() {
 	}
 }
 
-// ask sends a request to the server in the same container.
+// ask sends a request to the server in the same container; a check has its own timeout,
+// which is shorter as a rule.
 func ask(method, path string) error {
 	req, err := http.NewRequest(method, "http://127.0.0.1:8080"+path, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := (&http.Client{Timeout: 2 * time.Second}).Do(req)
+	resp, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
 	if err != nil {
 		return err
 	}
@@ -58,8 +60,9 @@ func ask(method, path string) error {
 
 func serve(listen string, drain time.Duration) error {
 	name, _ := os.Hostname() // in a container: its short id
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGINT)
 	defer stop()
+	signal.Ignore(syscall.SIGHUP)
 	var ill atomic.Bool
 	mux := http.NewServeMux()
 	mux.HandleFunc("/health", func(w http.ResponseWriter, r *http.Request) {

@@ -230,14 +230,14 @@ func (e *Engine) Inspect(_ context.Context, id string) (*docker.Container, error
 }
 
 // Exec implements docker.Engine; every command succeeds and says nothing.
-func (e *Engine) Exec(_ context.Context, id string, _ []string) (docker.Result, error) {
+func (e *Engine) Exec(_ context.Context, id string, _ []string, _ io.Writer) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.away {
-		return docker.Result{}, ErrAway
+		return 0, ErrAway
 	}
 	if _, ok := e.containers[id]; !ok {
-		return docker.Result{}, docker.ErrNotFound
+		return 0, docker.ErrNotFound
 	}
-	return docker.Result{}, nil
+	return 0, nil
 }

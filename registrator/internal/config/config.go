@@ -8,15 +8,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
-	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/rollcall/rollcall/internal/daemon"
 	"github.com/rollcall/rollcall/registrator/internal/mapping"
 	"github.com/rollcall/rollcall/registrator/internal/reconcile"
+	"github.com/rollcall/rollcall/registrator/internal/watcher"
 )
 
 // Config is everything that can be set.
@@ -32,16 +29,22 @@ type Config struct {
 	Resync    time.Duration // 30s; 0: never
 	DrainMax  time.Duration // 10m
 
-	OnSuccessOnly bool // -deregister=on-success: entries of failed containers stay
-	RetryAttempts int  // at the start only; -1: for ever
+	Exits         watcher.Exits // whose entries stay when they end
+	DockerLost    time.Duration // the engine away for so long: entries out of service; 0: never
+	Lock          string        // key of the lock that the active registrator holds; empty: none
+	RetryAttempts int           // at the start only; -1: for ever
 	RetryInterval time.Duration
 
 	Listen    string // of the status pages; empty: none
 	ListenSet bool   // somebody chose it
 	LogJSON   bool
+	Announce  bool // tell the catalog how this registrator is
 	LogLevel  string
 	DryRun    bool
 	Once      bool
+	Plan      bool // the command plan
+	JSON      bool // plan and dry run as JSON
+	Check     bool // the command healthcheck
 	Version   bool
 	Help      bool
 }
@@ -52,10 +55,12 @@ type values struct {
 	internal              bool
 	resync, ttl, ttlEvery string
 	retryInterval         string
-	deregister            string
+	deregister, onExit    string
+	drain                 string
 	tags, address         string
 	networks              string
-	meta, filters         list
+	meta                  list
+	filters               conditions
 	health                string
 	healthDeregister      time.Duration
 	logFormat             string
@@ -91,6 +96,15 @@ func Parse(args, environ []string) (*Config, error) {
 	if v.Help || v.Version {
 		return &v.Config, nil
 	}
+	if len(rest) > 0 && (rest[0] == "plan" || rest[0] == "healthcheck") {
+		v.Plan, v.Check, rest = rest[0] == "plan", rest[0] == "healthcheck", rest[1:]
+	}
+	if v.Check && len(rest) == 0 {
+		rest = []string{"consul://"} // it is not asked
+	}
+	if v.JSON && !v.Plan && !v.DryRun {
+		return nil, errors.New("-json goes with the command plan, or with -dry-run")
+	}
 	fs.Visit(func(f *flag.Flag) { v.ListenSet = v.ListenSet || f.Name == "listen" })
 	switch len(rest) {
 	case 1:
@@ -107,163 +121,4 @@ func Parse(args, environ []string) (*Config, error) {
 		return nil, err
 	}
 	return &v.Config, nil
-}
-
-// understand makes the configuration of what was written, or tells all faults.
-func (v *values) understand() error {
-	var faults []error
-	bad := func(flag string, err error) {
-		if err != nil {
-			faults = append(faults, fmt.Errorf("-%s: %w", flag, err))
-		}
-	}
-	oneOf := func(flag, value string, allowed ...string) {
-		if !slices.Contains(allowed, value) {
-			bad(flag, fmt.Errorf("%q is not one of %s", value, strings.Join(allowed, ", ")))
-		}
-	}
-	seconds := func(flag, text string, unit time.Duration, into *time.Duration) {
-		if text == "" {
-			return
-		}
-		d, err := duration(text, unit)
-		if err == nil && d < 0 {
-			err = fmt.Errorf("%q is negative", text)
-		}
-		bad(flag, err)
-		*into = d
-	}
-	m, r := &v.Mapping, &v.Reconcile
-	var ttl, refresh time.Duration
-	seconds("resync", v.resync, time.Second, &v.Resync)
-	seconds("ttl", v.ttl, time.Second, &ttl)
-	seconds("ttl-refresh", v.ttlEvery, time.Second, &refresh)
-	seconds("retry-interval", v.retryInterval, time.Millisecond, &v.RetryInterval)
-	if (ttl == 0) != (refresh == 0) || (ttl > 0 && ttl <= refresh) {
-		bad("ttl", errors.New("-ttl and -ttl-refresh are set together, and -ttl is the longer one"))
-	}
-	if v.RetryInterval == 0 {
-		bad("retry-interval", errors.New("it must be more than 0"))
-	}
-	if v.RetryAttempts < -1 {
-		bad("retry-attempts", errors.New("use a number of attempts, or -1 for ever"))
-	}
-	oneOf("deregister", v.deregister, "always", "on-success")
-	v.OnSuccessOnly = v.deregister == "on-success"
-	if v.internal && v.address != "" && v.address != mapping.AddressContainer {
-		bad("internal", fmt.Errorf("it contradicts -address=%s", v.address))
-	} else if v.internal {
-		m.Address = mapping.AddressContainer
-	} else if v.address != "" {
-		oneOf("address", v.address, mapping.AddressPublished, mapping.AddressContainer, mapping.AddressHost, mapping.AddressAuto)
-		m.Address = v.address
-	}
-	oneOf("family", m.Family, mapping.FamilyIPv4, mapping.FamilyIPv6, mapping.FamilyDual)
-	oneOf("name-suffix", m.Suffix, mapping.SuffixAuto, mapping.SuffixNever, mapping.SuffixAlways)
-	oneOf("health", v.health, "docker", "off")
-	m.Health = v.health == "docker"
-	oneOf("health-starting", m.HealthStarting, "critical", "warning")
-	if m.HealthTTL < 10*time.Second {
-		bad("health-ttl", errors.New("it must be 10s or more"))
-	}
-	m.DeregisterAfter = v.healthDeregister
-	oneOf("drain", r.Drain, reconcile.DrainDeregister, reconcile.DrainMaintenance, reconcile.DrainOff)
-	if v.DrainMax <= 0 {
-		bad("drain-max", errors.New("it must be more than 0"))
-	}
-	oneOf("adopt", r.Adopt, reconcile.AdoptUnowned, reconcile.AdoptNone, reconcile.AdoptAll)
-	oneOf("on-shutdown", r.OnShutdown, reconcile.ShutdownKeep, reconcile.ShutdownMaintenance, reconcile.ShutdownDeregister)
-	oneOf("log-format", v.logFormat, "text", "json")
-	v.LogJSON = v.logFormat == "json"
-	if _, err := daemon.Level(v.LogLevel); err != nil {
-		bad("log-level", err)
-	}
-	if v.Listen == "off" {
-		v.Listen = ""
-	}
-	if v.Listen != "" {
-		_, _, err := net.SplitHostPort(v.Listen)
-		bad("listen", err)
-	}
-	if m.Prefix == "" {
-		bad("label-prefix", errors.New("it must not be empty"))
-	}
-	for _, n := range strings.Split(v.networks, ",") {
-		if n = strings.TrimSpace(n); n != "" {
-			m.Networks = append(m.Networks, n)
-		}
-	}
-	var err error
-	if m.IP, err = resolveIP(m.IP); err != nil {
-		bad("ip", err)
-	}
-	if v.tags != "" {
-		m.Tags, err = mapping.ParseTags(v.tags)
-		bad("tags", err)
-	}
-	m.Filter, err = mapping.ParseFilter(v.filters)
-	bad("filter", err)
-	m.Meta = map[string]string{}
-	for _, kv := range v.meta {
-		k, val, ok := strings.Cut(kv, "=")
-		if why := mapping.ValidMeta(k, val); !ok {
-			bad("meta", fmt.Errorf("%q: use key=value", kv))
-		} else if why != "" {
-			bad("meta", fmt.Errorf("%q: %s", kv, why))
-		}
-		m.Meta[k] = val
-	}
-	if len(m.Meta) > 32 {
-		bad("meta", errors.New("there are more than 32"))
-	}
-	r.Resync = v.Resync
-	return errors.Join(faults...)
-}
-
-// resolveIP reads an address, the name of a network interface, or a network in CIDR form
-// of which this host has an address.
-func resolveIP(v string) (string, error) {
-	if v == "" {
-		return "", nil
-	}
-	if ip, err := netip.ParseAddr(v); err == nil {
-		return ip.String(), nil
-	}
-	if nic, err := net.InterfaceByName(v); err == nil {
-		addrs, err := nic.Addrs()
-		if err != nil {
-			return "", err
-		}
-		return firstIP(addrs, func(netip.Addr) bool { return true }, v)
-	}
-	p, err := netip.ParsePrefix(v)
-	if err != nil {
-		return "", fmt.Errorf("%q is no address, no network interface of this host and no network such as 10.0.0.0/8", v)
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return "", err
-	}
-	return firstIP(addrs, p.Contains, v)
-}
-
-// firstIP gives the first usable address, IPv4 before IPv6.
-func firstIP(addrs []net.Addr, fits func(netip.Addr) bool, what string) (string, error) {
-	best := ""
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil || p.Addr().IsLinkLocalUnicast() || !fits(p.Addr()) {
-			continue
-		}
-		if p.Addr().Is4() {
-			return p.Addr().String(), nil
-		}
-		if best == "" {
-			best = p.Addr().String()
-		}
-	}
-	if best == "" {
-		return "", fmt.Errorf("this host has no address on %s", what)
-	}
-	return best, nil
 }

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollcall/rollcall/internal/docker"
 	"github.com/rollcall/rollcall/registrator/internal/mapping"
 	"github.com/rollcall/rollcall/registrator/internal/reconcile"
+	"github.com/rollcall/rollcall/registrator/internal/watcher"
 )
 
 const uri = "consul://127.0.0.1:8500"
@@ -27,11 +29,11 @@ func TestFlags(t *testing.T) {
 			return c.Resync == 30*time.Second && c.DrainMax == 10*time.Minute && c.Mapping.Address == mapping.AddressPublished && c.Mapping.Health &&
 				c.Reconcile.Drain == reconcile.DrainDeregister && c.RetryAttempts == -1 && c.Listen == "127.0.0.1:9107" && !c.ListenSet && c.URI == uri
 		}},
-		"the lab's": {"-internal -explicit -host=registrator-host -listen=0.0.0.0:9107 consul://agent:8500", nil, func(c *Config) bool {
+		"the lab's": {"-internal -explicit -announce -host=registrator-host -listen=0.0.0.0:9107 consul://agent:8500", nil, func(c *Config) bool {
 			return c.Mapping.Address == mapping.AddressContainer && c.Mapping.Explicit && c.Host == "registrator-host" && c.ListenSet
 		}},
 		"gliderlabs's": {"-ip 10.0.0.1 -tags a,b -ttl 30 -ttl-refresh 10 -resync 600 -deregister on-success -cleanup -retry-attempts 3 -retry-interval 500 -useIpFromLabel ip " + uri, nil, func(c *Config) bool {
-			return c.Mapping.IP == "10.0.0.1" && c.Mapping.Tags != nil && c.Resync == 600*time.Second && c.OnSuccessOnly && c.Reconcile.Cleanup &&
+			return c.Mapping.IP == "10.0.0.1" && c.Mapping.Tags != nil && c.Resync == 600*time.Second && c.Exits == watcher.ExitsFailed && c.Reconcile.OnExit == reconcile.ExitKeep && c.Reconcile.Cleanup &&
 				c.RetryAttempts == 3 && c.RetryInterval == 500*time.Millisecond && c.Mapping.UseIPFromLabel == "ip"
 		}},
 		"flags after the address": {uri + " --explicit -resync=5s", nil, func(c *Config) bool { return c.Mapping.Explicit && c.Resync == 5*time.Second }},
@@ -40,10 +42,22 @@ func TestFlags(t *testing.T) {
 			return c.LogLevel == "debug" && c.Mapping.Explicit && c.Mapping.UseIPFromLabel == "x" && c.Mapping.Meta["b"] == "2"
 		}},
 		"flag beats environment": {"-log-level=warn " + uri, []string{"REGISTRATOR_LOG_LEVEL=debug"}, func(c *Config) bool { return c.LogLevel == "warn" }},
-		"repeated":               {"-meta a=1 -meta b=2 -filter label:x=y -filter name:z " + uri, nil, func(c *Config) bool { return len(c.Mapping.Meta) == 2 && len(c.Mapping.Filter) == 2 }},
+		"repeated": {"-meta a=1 -meta b=2 -filter label:x=y -filter name:z " + uri, nil, func(c *Config) bool {
+			return len(c.Mapping.Meta) == 2 && !lets(c, "z", nil) && lets(c, "z", map[string]string{"x": "y"})
+		}},
 		"never": {"-resync 0 -listen off -health off -health-deregister-after 0 " + uri, nil, func(c *Config) bool {
 			return c.Resync == 0 && c.Listen == "" && !c.Mapping.Health && c.Mapping.DeregisterAfter == 0
 		}},
+		"ended, visible": {"-on-exit critical " + uri, nil, func(c *Config) bool {
+			return c.Exits == watcher.ExitsAll && c.Reconcile.OnExit == reconcile.ExitCritical && c.Reconcile.Drain == reconcile.DrainMaintenance
+		}},
+		"failed, visible": {"-on-exit critical -deregister on-success -docker-lost-after 5m " + uri, nil, func(c *Config) bool {
+			return c.Exits == watcher.ExitsFailed && c.Reconcile.OnExit == reconcile.ExitCritical && c.Reconcile.Drain == reconcile.DrainDeregister && c.DockerLost == 5*time.Minute
+		}},
+		"plan":               {"plan -json " + uri, nil, func(c *Config) bool { return c.Plan && c.JSON && c.URI == uri }},
+		"plan, flags first":  {"-explicit plan " + uri, nil, func(c *Config) bool { return c.Plan && c.Mapping.Explicit }},
+		"healthcheck":        {"healthcheck -listen=:1234", nil, func(c *Config) bool { return c.Check && c.Listen == ":1234" }},
+		"an expression":      {"-explicit " + uri, []string{"REGISTRATOR_FILTER=label:x=y && name:z"}, func(c *Config) bool { return !lets(c, "z", nil) && lets(c, "z", map[string]string{"x": "y"}) }},
 		"version":            {"--version", nil, func(c *Config) bool { return c.Version }},
 		"help":               {"-h", nil, func(c *Config) bool { return c.Help }},
 		"help beside others": {"-explicit --help", nil, func(c *Config) bool { return c.Help }},
@@ -76,29 +90,34 @@ func TestRefusals(t *testing.T) {
 		"-ttl=10 " + uri:                 {"-ttl-refresh"},
 		"-ttl=10 -ttl-refresh=20 " + uri: {"-ttl"},
 		"-retry-interval=0 " + uri:       {"-retry-interval"},
-		"-retry-attempts=-2 " + uri:      {"-retry-attempts"},
-		"-internal -address=host " + uri: {"-internal", "-address"},
-		"-address=moon " + uri:           {"-address", "container"},
-		"-drain=slowly " + uri:           {"-drain", "maintenance"},
-		"-drain-max=0s " + uri:           {"-drain-max"},
-		"-health-ttl=1s " + uri:          {"-health-ttl"},
-		"-tags={{nope}} " + uri:          {"-tags", "nope"},
-		"-filter=colour:red " + uri:      {"-filter", "label"},
-		"-meta=a " + uri:                 {"-meta", "key=value"},
-		"-meta=a.b=c " + uri:             {"-meta", "letters"},
-		"-ip=nosuchnic " + uri:           {"-ip", "nosuchnic"},
-		"-listen=9107 " + uri:            {"-listen"},
-		"-log-level=loud " + uri:         {"-log-level"},
-		"-drain=x -adopt=y " + uri:       {"-drain", "-adopt"},
-		"-explicit=maybe " + uri:         {"explicit", "maybe"},
-		"etcd://127.0.0.1:2379":          {"etcd", "consul://"},
-		"consulkv://127.0.0.1:8500/x":    {"consulkv", "consul://"},
-		"zookeeper://x/y":                {"ZooKeeper", "consul://"},
-		"eureka://x":                     {"eureka", "consul://"},
-		"127.0.0.1:8500":                 {"consul://"},
-		"consul-unix://":                 {"consul-unix:///path"},
-		"consul://h:1?tokenfile=x":       {"tokenfile", "token_file"},
-		"consuls://h:1?cert=a":           {"key="},
+		"-on-exit=never " + uri:          {"-on-exit", "critical"},
+		"-on-exit=deregister -deregister=on-success " + uri: {"-on-exit", "on-success"},
+		"-docker-lost-after=-1s " + uri:                     {"-docker-lost-after"},
+		"-json " + uri:                                      {"plan"},
+		"-filter=(name:x " + uri:                            {"-filter", "not closed"},
+		"-retry-attempts=-2 " + uri:                         {"-retry-attempts"},
+		"-internal -address=host " + uri:                    {"-internal", "-address"},
+		"-address=moon " + uri:                              {"-address", "container"},
+		"-drain=slowly " + uri:                              {"-drain", "maintenance"},
+		"-drain-max=0s " + uri:                              {"-drain-max"},
+		"-health-ttl=1s " + uri:                             {"-health-ttl"},
+		"-tags={{nope}} " + uri:                             {"-tags", "nope"},
+		"-filter=colour:red " + uri:                         {"-filter", "label"},
+		"-meta=a " + uri:                                    {"-meta", "key=value"},
+		"-meta=a.b=c " + uri:                                {"-meta", "letters"},
+		"-ip=nosuchnic " + uri:                              {"-ip", "nosuchnic"},
+		"-listen=9107 " + uri:                               {"-listen"},
+		"-log-level=loud " + uri:                            {"-log-level"},
+		"-drain=x -adopt=y " + uri:                          {"-drain", "-adopt"},
+		"-explicit=maybe " + uri:                            {"explicit", "maybe"},
+		"etcd://127.0.0.1:2379":                             {"etcd", "consul://"},
+		"consulkv://127.0.0.1:8500/x":                       {"consulkv", "consul://"},
+		"zookeeper://x/y":                                   {"ZooKeeper", "consul://"},
+		"eureka://x":                                        {"eureka", "consul://"},
+		"127.0.0.1:8500":                                    {"consul://"},
+		"consul-unix://":                                    {"consul-unix:///path"},
+		"consul://h:1?tokenfile=x":                          {"tokenfile", "token_file"},
+		"consuls://h:1?cert=a":                              {"key="},
 	} {
 		_, err := Parse(strings.Fields(args), nil)
 		if err == nil {
@@ -140,11 +159,14 @@ func TestCatalog(t *testing.T) { // reads the environment
 	}
 }
 
-func TestResolveIP(t *testing.T) {
+func TestResolveIPs(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]string{"10.0.0.1": "10.0.0.1", "fd00::1": "fd00::1", "127.0.0.0/8": "127.0.0.1", "": ""} {
-		if got, err := resolveIP(in); err != nil || got != want {
-			t.Errorf("resolveIP(%q) = %q, %v; want %q", in, got, err, want)
+	for in, want := range map[string][2]string{
+		"": {}, "10.0.0.1": {"10.0.0.1", ""}, "fd00::1": {"fd00::1", "fd00::1"}, "127.0.0.0/8": {"127.0.0.1", ""},
+		"10.0.0.1,fd00::1": {"10.0.0.1", "fd00::1"}, "fd00::1, 10.0.0.1": {"10.0.0.1", "fd00::1"},
+	} {
+		if v4, v6, err := resolveIPs(in); err != nil || v4 != want[0] || v6 != want[1] {
+			t.Errorf("resolveIPs(%q) = %q, %q, %v; want %q", in, v4, v6, err, want)
 		}
 	}
 	nics, err := net.Interfaces()
@@ -153,13 +175,15 @@ func TestResolveIP(t *testing.T) {
 	}
 	for _, n := range nics {
 		if n.Flags&net.FlagLoopback != 0 {
-			if got, err := resolveIP(n.Name); err != nil || !netip.MustParseAddr(got).IsLoopback() {
-				t.Errorf("resolveIP(%q) = %q, %v; want a loopback address", n.Name, got, err)
+			if v4, _, err := resolveIPs(n.Name); err != nil || !netip.MustParseAddr(v4).IsLoopback() {
+				t.Errorf("resolveIPs(%q) = %q, %v; want a loopback address", n.Name, v4, err)
 			}
 		}
 	}
-	if _, err := resolveIP("203.0.113.0/24"); err == nil {
-		t.Error("an address was found on a network that is for documentation")
+	for _, bad := range []string{"203.0.113.0/24", "nonsense", "10.0.0.1,10.0.0.2", "10.0.0.1,fd00::1,fd00::2"} {
+		if _, _, err := resolveIPs(bad); err == nil {
+			t.Errorf("resolveIPs(%q) found an address", bad)
+		}
 	}
 }
 
@@ -180,4 +204,10 @@ func TestEveryFlagIsDocumented(t *testing.T) {
 			t.Errorf("docs/registrator.md lacks -%s", f.Name)
 		}
 	})
+}
+
+// lets tells whether the filter lets a container through.
+func lets(c *Config, name string, labels map[string]string) bool {
+	ok, _ := c.Mapping.Filter.Match(&docker.Container{Name: name, Labels: labels})
+	return ok
 }

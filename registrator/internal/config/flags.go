@@ -28,6 +28,12 @@ type list []string
 func (l *list) String() string     { return strings.Join(*l, ",") }
 func (l *list) Set(s string) error { *l = append(*l, s); return nil }
 
+// conditions is a list whose variable holds one of them, blanks and all.
+type conditions []string
+
+func (c *conditions) String() string     { return strings.Join(*c, " ") }
+func (c *conditions) Set(s string) error { *c = append(*c, s); return nil }
+
 // flags defines every flag, once.
 func (v *values) flags() *flagSet {
 	fs := &flagSet{FlagSet: flag.NewFlagSet("registrator", flag.ContinueOnError)}
@@ -44,7 +50,7 @@ func (v *values) flags() *flagSet {
 
 	in("Which containers, under which names")
 	boolean(&m.Explicit, "explicit", "only containers that carry a SERVICE_NAME")
-	fs.Var(&v.filters, "filter", "only containers that match: label:`k[=v]`, name:, image:, network: or project:pattern; ! negates; may be repeated")
+	fs.Var(&v.filters, "filter", "only containers that match: terms label:`k[=v]`, name:, image:, network:, project: or service:pattern, with ! && || and parentheses; may be repeated")
 	note("filter")
 	str(&m.Prefix, "label-prefix", m.Prefix, "what labels and environment variables for the registrator begin with")
 	boolean(&m.EnvWins, "env-wins", "environment beats labels (gliderlabs: labels beat environment)")
@@ -56,7 +62,7 @@ func (v *values) flags() *flagSet {
 	str(&v.Owner, "owner", "", "mark of the entries that are ours (default: the engine's id)")
 
 	in("Which address")
-	str(&m.IP, "ip", "", "address of published ports: an address, a network interface, or a network of this host (default: the agent's node)")
+	str(&m.IP, "ip", "", "address of published ports: an address, a network interface, or a network of this host, or one IPv4 and one IPv6 of these (default: the agent's node)")
 	boolean(&v.internal, "internal", "register the container's own address and port; the same as -address=container")
 	str(&v.address, "address", "", "published (default), container, host, or auto (published where it is, else container)")
 	str(&v.networks, "network", "", "networks for container addresses, in order of preference, comma-separated; * is allowed")
@@ -68,16 +74,19 @@ func (v *values) flags() *flagSet {
 	str(&m.HealthStarting, "health-starting", m.HealthStarting, "status of that check while the container starts: critical or warning")
 	dur(&m.HealthTTL, "health-ttl", "it turns critical by itself when the registrator was not heard for so long")
 	dur(&v.healthDeregister, "health-deregister-after", "the agent removes a service that was critical for so long; 0: never")
-	str(&r.Drain, "drain", r.Drain, "at the stop signal: deregister, maintenance or off")
+	str(&v.drain, "drain", "", "at the stop signal: deregister (default), maintenance or off")
 	dur(&v.DrainMax, "drain-max", "a container that lives on for so long after its stop signal is in service again")
-	str(&v.deregister, "deregister", "always", "when a container ends: always, or on-success (entries of failed ones stay)")
+	str(&v.onExit, "on-exit", "", "what becomes of the entries of a container that ended, until it is removed: deregister (default), critical or keep")
+	str(&v.deregister, "deregister", "always", "when a container ends: always, or on-success (-on-exit is for those that failed, and keep by default)")
 
 	in("The engine and the catalog")
 	str(&v.Docker, "docker", "", "unix:///path or tcp://host:port (default: DOCKER_HOST, else the first socket found)")
+	dur(&v.DockerLost, "docker-lost-after", "entries turn critical when the engine is away for so long; 0: never")
 	str(&v.resync, "resync", "30s", "look at everything again this often; only differences are written")
 	str(&r.Adopt, "adopt", r.Adopt, "entries with the id of one of ours: true (those without owner are taken over), false, all")
 	boolean(&r.Cleanup, "cleanup", "remove what gliderlabs/registrator left behind on this host")
 	str(&r.OnShutdown, "on-shutdown", r.OnShutdown, "our entries when the registrator ends: keep, maintenance, deregister")
+	str(&v.Lock, "lock", "", "`key` in the catalog's store: of the registrators that are given it, the one that holds it writes")
 	fs.IntVar(&v.RetryAttempts, "retry-attempts", -1, "attempts to reach the catalog at the start, -1 for ever")
 	note("retry-attempts")
 	str(&v.retryInterval, "retry-interval", "2000", "between those; milliseconds without a unit")
@@ -85,8 +94,10 @@ func (v *values) flags() *flagSet {
 	str(&v.ttlEvery, "ttl-refresh", "", "accepted; without effect")
 
 	in("Running")
+	boolean(&v.Announce, "announce", "show in the catalog, on the web page, how this registrator is (needs session:write and key:write on rollcall/agents/)")
 	str(&v.Listen, "listen", v.Listen, "address of /containers /metrics /healthz /readyz and POST /drain; off: none")
 	boolean(&v.DryRun, "dry-run", "print what would be written; exit 0 when nothing would, else 3")
+	boolean(&v.JSON, "json", "with plan or -dry-run: as JSON")
 	boolean(&v.Once, "once", "make the catalog right and exit")
 	str(&v.logFormat, "log-format", "text", "text or json")
 	str(&v.LogLevel, "log-level", v.LogLevel, "debug, info, warn or error")
@@ -206,11 +217,17 @@ func duration(text string, unit time.Duration) (time.Duration, error) {
 func Usage(w io.Writer) {
 	fs := defaults().flags()
 	fmt.Fprint(w, `Usage: registrator [flags] <catalog>
+       registrator plan [-json] [flags] <catalog>
+       registrator healthcheck [-listen=address]
 
 Keeps a catalog of services equal to the containers that run on a Docker engine.
 
   registrator consul://127.0.0.1:8500
   registrator -internal -explicit -host=web1 consul://agent:8500
+
+plan writes nothing: it says, container by container, what would be registered and why, and
+exits with 0 where the catalog is right, else with 3. healthcheck asks a registrator that
+runs whether it works, and exits with 0 if so.
 
 <catalog> is the agent on this host, ours or Consul's: consul://host:port, consuls:// or
 consul-tls://host:port, consul-unix:///path. Parameters: ?token_file= ca= cert= key=

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	consul "github.com/hashicorp/consul/api"
@@ -18,16 +19,20 @@ import (
 type side struct {
 	address string
 	port    int
-	ipv4    string // with FamilyDual, for tagged addresses
-	ipv6    string
+	v4, v6  consul.ServiceAddress // with FamilyDual, for tagged addresses; empty where there is none
 }
 
-func (s side) tagged(port int) map[string]consul.ServiceAddress {
+// tagged gives the addresses of both families; a port that a label says holds for both.
+func (s side) tagged(said int) map[string]consul.ServiceAddress {
 	out := map[string]consul.ServiceAddress{}
-	for name, ip := range map[string]string{"lan_ipv4": s.ipv4, "lan_ipv6": s.ipv6} {
-		if ip != "" {
-			out[name] = consul.ServiceAddress{Address: ip, Port: port}
+	for name, a := range map[string]consul.ServiceAddress{"lan_ipv4": s.v4, "lan_ipv6": s.v6} {
+		if a.Address == "" {
+			continue
 		}
+		if said != s.port {
+			a.Port = said
+		}
+		out[name] = a
 	}
 	if len(out) == 0 {
 		return nil
@@ -47,7 +52,7 @@ func (m *mapper) candidates() []candidate {
 	var out []candidate
 	for _, p := range ports {
 		c := candidate{Port: p}
-		c.keys, c.fromPort = m.all.port(p)
+		c.keys, c.fromPort = m.all.port(p, 0)
 		var why string
 		if c.side, why = m.reach(p, m.mode(c.keys), c.keys); why != "" {
 			m.because("port %s: %s", p, why)
@@ -80,19 +85,36 @@ func (m *mapper) reach(p docker.Port, mode string, keys map[string]string) (side
 		return m.host(int(p.Number)), ""
 	}
 	if mode != AddressContainer {
-		if b, ok := m.binding(net.Published[p]); ok {
-			return m.published(b), ""
+		if s, ok := m.published(net.Published[p]); ok {
+			return s, ""
 		}
 	}
 	switch {
 	case mode == AddressHost:
 		return m.host(int(p.Number)), ""
-	case mode == AddressPublished && !joined:
+	case mode == AddressPublished && net.IngressUnknown && keys["port"] != "":
+		return m.host(int(p.Number)), "" // a label says what the engine does not
+	case mode == AddressPublished && !joined && !direct(net):
+		if net.IngressUnknown {
+			return side{}, "not published on this host; what swarm's ingress publishes only a manager tells: set " + m.cfg.Prefix + strconv.Itoa(int(p.Number)) + "_PORT"
+		}
 		return side{}, "not published on the host (-internal or -address=container register container addresses)"
 	}
 	s, why := m.container(net, keys)
 	s.port = int(p.Number)
+	s.v4.Port, s.v6.Port = s.port, s.port
 	return s, why
+}
+
+// direct tells whether a container stands in the host's own network, where publishing
+// ports has no meaning: on macvlan or ipvlan, and on nothing else.
+func direct(c *docker.Container) bool {
+	for _, e := range c.Networks {
+		if e.Driver != "macvlan" && e.Driver != "ipvlan" {
+			return false
+		}
+	}
+	return len(c.Networks) > 0
 }
 
 // bare finds the address of a container without ports.
@@ -127,35 +149,86 @@ func (m *mapper) stack() (c *docker.Container, joined bool, why string) {
 	return nil, true, "its network mode is a circle of containers"
 }
 
-// binding chooses among the host's sides of a port: the preferred family first.
-func (m *mapper) binding(list []docker.Binding) (docker.Binding, bool) {
-	want6 := m.cfg.Family == FamilyIPv6
+// published is the host's side of a port that is bound there, the preferred family first.
+func (m *mapper) published(list []docker.Binding) (side, bool) {
+	v4, v6 := m.bound(list, false), m.bound(list, true)
+	first, second := v4, v6
+	if m.cfg.Family == FamilyIPv6 {
+		first, second = v6, v4
+	}
+	if first.Port == 0 {
+		first = second
+	}
+	if first.Port == 0 {
+		return side{}, false
+	}
+	s := side{address: first.Address, port: first.Port}
+	if m.cfg.Family == FamilyDual {
+		s.v4, s.v6 = v4, v6
+	}
+	if ip, err := netip.ParseAddr(s.address); err == nil && ip.IsLoopback() {
+		m.because("port %d is published on %s: only this host reaches it", s.port, ip)
+	}
+	return s, true
+}
+
+// bound is the first binding of a family, with the host's address where the binding is to
+// all of them, or where -ip says so. Its port is 0 where there is none.
+func (m *mapper) bound(list []docker.Binding, six bool) consul.ServiceAddress {
 	for _, b := range list {
-		if b.IP.Is6() == want6 {
-			return b, true
+		if b.IP.Is6() != six {
+			continue
+		}
+		a := consul.ServiceAddress{Address: b.IP.String(), Port: int(b.Port)}
+		ours := m.cfg.hostIP(six)
+		switch {
+		case b.IP.IsUnspecified():
+			a.Address = ours
+			if six && ours == "" { // a wrong family is told rather than left out
+				a.Address = m.cfg.hostIP(false)
+			}
+		case m.cfg.IP != "" && ours != "":
+			a.Address = ours
+		}
+		return a
+	}
+	return consul.ServiceAddress{}
+}
+
+// hostIP is the host's address of a family: what -ip says, else the node's. It is empty
+// where it is not known: then the catalog gives the node's.
+func (c *Config) hostIP(six bool) string {
+	said := c.IP
+	if six {
+		said = c.IP6
+	}
+	if said != "" {
+		return said
+	}
+	for _, a := range []string{c.IP, c.HostAddress} {
+		if ip, err := netip.ParseAddr(a); err == nil && ip.Unmap().Is6() == six {
+			return a
 		}
 	}
-	if len(list) > 0 {
-		return list[0], true
+	if six {
+		return ""
 	}
-	return docker.Binding{}, false
+	return cmp.Or(c.IP, c.HostAddress)
 }
 
-// published is the host's side of a binding.
-func (m *mapper) published(b docker.Binding) side {
-	if m.cfg.IP != "" || b.IP.IsUnspecified() {
-		return m.host(int(b.Port))
-	}
-	if b.IP.IsLoopback() {
-		m.because("port %d is published on %s: only this host reaches it", b.Port, b.IP)
-	}
-	return side{address: b.IP.String(), port: int(b.Port)}
-}
-
-// host is a port of the host. The address is empty where it is not known: then the
-// catalog gives the node's.
+// host is a port of the host.
 func (m *mapper) host(port int) side {
-	return side{address: cmp.Or(m.cfg.IP, m.cfg.HostAddress), port: port}
+	v4, v6 := m.cfg.hostIP(false), m.cfg.hostIP(true)
+	s := side{address: v4, port: port}
+	switch m.cfg.Family {
+	case FamilyIPv6:
+		s.address = cmp.Or(v6, v4)
+	case FamilyDual:
+		if v4 != v6 {
+			s.v4, s.v6 = consul.ServiceAddress{Address: v4, Port: port}, consul.ServiceAddress{Address: v6, Port: port}
+		}
+	}
+	return s
 }
 
 // container is the container's own address, on the network that settings choose, else on
@@ -183,6 +256,13 @@ func (m *mapper) container(c *docker.Container, keys map[string]string) (side, s
 		if first == "default" {
 			first = "bridge"
 		}
+		last := func(n string) int { // nobody outside of the swarm's own plumbing reaches these
+			if n == "ingress" || n == "docker_gwbridge" {
+				return 1
+			}
+			return 0
+		}
+		slices.SortStableFunc(names, func(a, b string) int { return last(a) - last(b) })
 		order = append([]string{first}, names...)
 	}
 	for _, n := range order {
@@ -206,7 +286,7 @@ func (m *mapper) endpoint(e docker.Endpoint) (side, bool) {
 	case FamilyIPv6:
 		s.address = cmp.Or(v6, v4)
 	case FamilyDual:
-		s.ipv4, s.ipv6 = v4, v6
+		s.v4.Address, s.v6.Address = v4, v6
 	}
 	return s, s.address != ""
 }

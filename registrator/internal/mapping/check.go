@@ -98,15 +98,7 @@ func (m *mapper) check(s *Service, p candidate, keys map[string]string, n string
 		}
 		return keys["check_"+key]
 	}
-	kind := ""
-	for _, k := range kinds {
-		v := own(k)
-		isSwitch := k == "tcp" || k == "grpc" || k == "udp" || k == "h2ping"
-		if v != "" && (!isSwitch || truth(v)) {
-			kind = k
-			break
-		}
-	}
+	kind := kindOf(own)
 	if kind == "" {
 		return nil
 	}
@@ -118,6 +110,38 @@ func (m *mapper) check(s *Service, p candidate, keys map[string]string, n string
 		FailuresBeforeWarning: m.number(n, "failures_before_warning", get),
 		Timeout:               m.duration(n, "timeout", get), DeregisterCriticalServiceAfter: m.duration(n, "deregister_after", get),
 	}
+	if !m.probe(c, kind, value, s, p, n, get) {
+		return nil
+	}
+	if kind != "ttl" {
+		c.Interval = defaultInterval
+		if v := m.duration(n, "interval", get); v != "" {
+			c.Interval = v
+		}
+	}
+	switch v := get("initial_status"); v {
+	case "", consul.HealthPassing, consul.HealthWarning, consul.HealthCritical:
+		c.Status = v
+	default:
+		m.warn("%sCHECK_%sINITIAL_STATUS=%q: use passing, warning or critical", m.cfg.Prefix, strings.ToUpper(n), v)
+	}
+	return c
+}
+
+// kindOf gives the first kind of check that is asked for, or nothing.
+func kindOf(own func(string) string) string {
+	for _, k := range kinds {
+		v := own(k)
+		isSwitch := k == "tcp" || k == "grpc" || k == "udp" || k == "h2ping"
+		if v != "" && (!isSwitch || truth(v)) {
+			return k
+		}
+	}
+	return ""
+}
+
+// probe sets what a check of a kind does, or tells that it cannot be made.
+func (m *mapper) probe(c *consul.AgentServiceCheck, kind, value string, s *Service, p candidate, n string, get func(string) string) bool {
 	port := m.checkPort(s, p, n, get)
 	host := s.Address
 	if host == "" {
@@ -128,6 +152,9 @@ func (m *mapper) check(s *Service, p candidate, keys map[string]string, n string
 	case "http", "https":
 		if v := get(kind + "_method"); v != "" {
 			c.Method = v
+		}
+		if v := get("path"); v != "" {
+			value = v
 		}
 		if !strings.HasPrefix(value, "/") {
 			value = "/" + value
@@ -148,7 +175,7 @@ func (m *mapper) check(s *Service, p candidate, keys map[string]string, n string
 	case "ttl":
 		if d, err := time.ParseDuration(value); err != nil || d <= 0 {
 			m.warn("%sCHECK_%sTTL=%q is no duration; no check is made", m.cfg.Prefix, strings.ToUpper(n), value)
-			return nil
+			return false
 		}
 		c.TTL = value
 	case "tcp":
@@ -160,19 +187,7 @@ func (m *mapper) check(s *Service, p candidate, keys map[string]string, n string
 	case "h2ping":
 		c.H2PING, c.H2PingUseTLS = at, truth(get("h2ping_use_tls"))
 	}
-	if kind != "ttl" {
-		c.Interval = defaultInterval
-		if v := m.duration(n, "interval", get); v != "" {
-			c.Interval = v
-		}
-	}
-	switch v := get("initial_status"); v {
-	case "", consul.HealthPassing, consul.HealthWarning, consul.HealthCritical:
-		c.Status = v
-	default:
-		m.warn("%sCHECK_%sINITIAL_STATUS=%q: use passing, warning or critical", m.cfg.Prefix, strings.ToUpper(n), v)
-	}
-	return c
+	return true
 }
 
 // checkPort is the service's port, or where another port of the container is reached.
@@ -288,6 +303,9 @@ func splitShell(s string) ([]string, error) {
 func (m *mapper) seal(s *Service) {
 	s.Meta[MetaOwner] = m.cfg.Owner
 	s.Meta[MetaContainer] = docker.Short(m.c.ID)
+	if ValidMeta(MetaImage, m.c.Image) == "" && m.c.Image != "" {
+		s.Meta[MetaImage] = m.c.Image
+	}
 	print := s.AgentServiceRegistration
 	print.Checks = make(consul.AgentServiceChecks, len(s.Checks))
 	for i, c := range s.Checks {

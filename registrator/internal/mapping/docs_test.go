@@ -32,7 +32,7 @@ func TestLabelsPage(t *testing.T) {
 	plain, _ := hash()
 	noEffect := map[string]bool{ // alone, on this container
 		"SERVICE_REGISTER": true, "SERVICE_NETWORK": true, "SERVICE_CHECK_H2PING": true,
-		"SERVICE_CHECK_GRPC_USE_TLS": true,
+		"SERVICE_CHECK_GRPC_USE_TLS": true, "SERVICE_CHECK_PATH": true,
 	}
 	for _, m := range examples {
 		got, warnings := hash(m[1])

@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ type Config struct {
 	EnvWins        bool              // environment beats labels, not the reverse
 	Address        string            // AddressPublished, …
 	IP             string            // the host's address for others; beats every binding
+	IP6            string            // the same for IPv6, where IP is IPv4
 	HostAddress    string            // the same where IP is empty and a port is bound to all addresses
 	UseIPFromLabel string            // name of a label that holds the address
 	Networks       []string          // globs, in order of preference, for container addresses
@@ -68,6 +70,7 @@ const (
 const (
 	MetaOwner     = "registrator-owner"
 	MetaContainer = "registrator-container" // short id
+	MetaImage     = "registrator-image"     // as the user named it
 	MetaHash      = "registrator-hash"      // fingerprint of everything else in the registration
 )
 
@@ -108,6 +111,7 @@ func Map(cfg *Config, c *docker.Container, lookup Lookup) Verdict {
 		m.because("filter: %s", why)
 		return m.Verdict
 	}
+	m.Warnings = append(m.Warnings, contradictions(cfg, c)...)
 	general := m.all.general()
 	if v, ok := general["register"]; ok && !truth(v) {
 		m.because("%sREGISTER=%s", cfg.Prefix, v)
@@ -118,11 +122,14 @@ func Map(cfg *Config, c *docker.Container, lookup Lookup) Verdict {
 		m.portless(general)
 	}
 	taken := map[string]bool{}
-	for _, p := range ports {
+	for _, p := range m.further(ports) {
 		if s := m.service(p, len(ports) > 1); s != nil {
-			if taken[s.ID] {
-				m.warn("id %q is taken by another port; using %q", s.ID, s.DefaultID)
+			if was := s.ID; taken[was] {
 				s.ID = s.DefaultID
+				for n := 2; taken[s.ID]; n++ { // another port was given our default by SERVICE_ID
+					s.ID = fmt.Sprintf("%s:%d", s.DefaultID, n)
+				}
+				m.warn("id %q is taken by another port; using %q", was, s.ID)
 				m.checks(s, p)
 			}
 			taken[s.ID] = true
@@ -141,8 +148,11 @@ type mapper struct {
 	all    labels
 }
 
+// because notes a reason, once.
 func (m *mapper) because(format string, args ...any) {
-	m.Reasons = append(m.Reasons, fmt.Sprintf(format, args...))
+	if why := fmt.Sprintf(format, args...); !slices.Contains(m.Reasons, why) {
+		m.Reasons = append(m.Reasons, why)
+	}
 }
 
 func (m *mapper) warn(format string, args ...any) {
@@ -155,6 +165,31 @@ type candidate struct {
 	keys     map[string]string
 	fromPort map[string]bool // keys that were given for this very port
 	side     side
+	index    int // of a further service on the port
+}
+
+// further adds to each port the further services that were asked for on it. Each needs a
+// name of its own.
+func (m *mapper) further(ports []candidate) []candidate {
+	var out []candidate
+	for _, p := range ports {
+		out = append(out, p)
+		for _, n := range m.all.indices(p.Port) {
+			c := p
+			c.index = n
+			if c.keys, c.fromPort = m.all.port(p.Port, n); c.keys["name"] == "" {
+				m.warn("further service %d on port %s has no name: set %s%d_%d_NAME", n, p.Port, m.cfg.Prefix, p.Number, n)
+				continue
+			}
+			var why string
+			if c.side, why = m.reach(p.Port, m.mode(c.keys), c.keys); why != "" {
+				m.because("port %s, service %d: %s", p.Port, n, why)
+				continue
+			}
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // portless makes the one service of a container without ports that asked for it.
@@ -207,6 +242,9 @@ func (m *mapper) service(p candidate, group bool) *Service {
 	s.DefaultID = m.cfg.Host + ":" + m.c.Name + ":" + port
 	if p.Proto != "tcp" {
 		s.DefaultID += ":" + p.Proto
+	}
+	if p.index != 0 {
+		s.DefaultID += ":" + strconv.Itoa(p.index)
 	}
 	s.ID = s.DefaultID
 	if v := keys["id"]; path.Clean("/"+v) == "/"+v && v != "" {

@@ -232,6 +232,7 @@ func TestChecks(t *testing.T) {
 		"= interval by default": {[]string{"CHECK_HTTP=/"}, []consul.AgentServiceCheck{{HTTP: "http://10.0.0.5:32768/", Interval: "10s"}}, ""},
 		"= method":              {[]string{"CHECK_HTTP=/", "CHECK_HTTP_METHOD=HEAD"}, []consul.AgentServiceCheck{{HTTP: "http://10.0.0.5:32768/", Interval: "10s", Method: "HEAD"}}, ""},
 		"= https, for the port": {[]string{"80_CHECK_HTTPS=/x", "80_CHECK_HTTPS_METHOD=POST"}, []consul.AgentServiceCheck{{HTTP: "https://10.0.0.5:32768/x", Interval: "10s", Method: "POST"}}, ""},
+		"path apart":            {[]string{"CHECK_HTTP=true", "CHECK_PATH=/up"}, []consul.AgentServiceCheck{{HTTP: "http://10.0.0.5:32768/up", Interval: "10s"}}, ""},
 		"skip verify": {[]string{"CHECK_HTTPS=/", "CHECK_TLS_SKIP_VERIFY=true", "CHECK_TLS_SERVER_NAME=a.example"},
 			[]consul.AgentServiceCheck{{HTTP: "https://10.0.0.5:32768/", Interval: "10s", TLSSkipVerify: true, TLSServerName: "a.example"}}, ""},
 		"header, body": {[]string{"CHECK_HTTP=/", "CHECK_HEADER=Host: a.example|X-A: 1", "CHECK_BODY=ping"},
@@ -381,7 +382,7 @@ func TestMeta(t *testing.T) {
 	if len(s.Meta) != maxMeta {
 		t.Errorf("%d pairs, want all that the catalog takes: %d", len(s.Meta), maxMeta)
 	}
-	for k, want := range map[string]string{"dc": "x", "region": "eu", "team": "Blue", "zone": "z1", MetaOwner: "engine-1", MetaContainer: "ab12ab12ab12", MetaHash: s.Hash} {
+	for k, want := range map[string]string{"dc": "x", "region": "eu", "team": "Blue", "zone": "z1", MetaOwner: "engine-1", MetaContainer: "ab12ab12ab12", MetaImage: "repo.example:5000/team/nginx:1.28", MetaHash: s.Hash} {
 		if s.Meta[k] != want {
 			t.Errorf("%s = %q, want %q", k, s.Meta[k], want)
 		}
@@ -461,21 +462,217 @@ func TestTagsTemplate(t *testing.T) {
 
 func TestFilter(t *testing.T) {
 	t.Parallel()
-	c := box{name: "web-1", image: "repo.example/team/nginx:1", labels: map[string]string{"tier": "web", "com.docker.compose.project": "shop"},
+	c := box{name: "web-1", image: "repo.example/team/nginx:1",
+		labels:   map[string]string{"tier": "web", "note": "a b", "com.docker.compose.project": "shop", "com.docker.swarm.service.name": "shop_cart"},
 		networks: map[string]string{"lan": "10.0.0.2"}}.container(t)
 	for text, want := range map[string]bool{
-		"label:tier": true, "label:tier=web": true, "label:tier=db": false, "!label:tier=db": true, "name:web-*": true, "name:db": false,
+		"label:tier": true, "label:tier=web": true, "label:tier=w*": true, "label:tier=db": false, "!label:tier=db": true, "name:web-*": true, "name:db": false,
 		"image:nginx": true, "image:repo.example/team/nginx:1": true, "network:l*": true, "!network:l*": false, "project:shop": true,
-		"name:web-*,label:tier=db": false,
+		"service:shop_*": true, "service:web": false, `label:note="a b"`: true, `label:note="a c"`: false,
+		"name:web-*,label:tier=db": false, "name:web-* label:tier=web": true, "name:x || label:tier=web": true, "name:x || name:y": false,
+		"name:x && name:y || name:web-1": true, "name:x && (name:y || name:web-1)": false, "!(name:x || name:y)": true, "!!name:web-1": true,
+		"(label:tier=web||label:tier=db)&&!project:bank": true, "": true, " ": true,
 	} {
-		if got, why := mustFilter(text).Match(c); got != want {
+		f, err := ParseFilter([]string{text})
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got, why := f.Match(c); got != want {
 			t.Errorf("%s: %v (%s), want %v", text, got, why, want)
 		}
 	}
-	for _, bad := range []string{"tier", "colour:red", "name:", "name:["} {
+	if _, why := mustFilter("name:web-1 && label:tier=db").Match(c); why != "label:tier=db does not match" {
+		t.Errorf("reason %q names not the one term", why)
+	}
+	for _, bad := range []string{"tier", "colour:red", "name:", "name:[", "name:a ||", "|| name:a", "(name:a", "name:a)", "!", "&&", `label:a="b`,
+		strings.Repeat("(", 100) + "name:a" + strings.Repeat(")", 100)} {
 		if _, err := ParseFilter([]string{bad}); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
+	}
+}
+
+func FuzzParseFilter(f *testing.F) {
+	for _, s := range []string{"label:a=b", "!(name:a || image:b) && c", `label:x="y z"`, "((", "!!!"} {
+		f.Add(s)
+	}
+	c := box{}.container(f)
+	f.Fuzz(func(t *testing.T, s string) {
+		if parsed, err := ParseFilter([]string{s}); err == nil {
+			parsed.Match(c)
+		}
+	})
+}
+
+// Several services on one port: the port's own, and those with an index and a name.
+func TestFurtherServices(t *testing.T) {
+	t.Parallel()
+	cfg := base()
+	v := Map(&cfg, box{ports: "80=1 53/udp=2 9000=3", env: []string{
+		"SERVICE_NAME=web", "SERVICE_TAGS=all", "SERVICE_80_CHECK_TCP=1",
+		"SERVICE_80_1_NAME=admin", "SERVICE_80_1_TAGS=inner", "SERVICE_80_2_NAME=api", "SERVICE_80_2_ID=api-1", "SERVICE_80_3_TAGS=nameless",
+		"SERVICE_53_UDP_1_NAME=dns", "SERVICE_8999-9000_1_NAME=ranged",
+	}}.container(t), nil)
+	want := []string{
+		"web-53 host1:box:53:udp 10.0.0.5:2 [all,udp]", "dns host1:box:53:udp:1 10.0.0.5:2 [all,udp]",
+		"web-80 host1:box:80 10.0.0.5:1 [all]", "admin host1:box:80:1 10.0.0.5:1 [inner]", "api api-1 10.0.0.5:1 [all]",
+		"web-9000 host1:box:9000 10.0.0.5:3 [all]", "ranged host1:box:9000:1 10.0.0.5:3 [all]",
+	}
+	if got := brief(v); !slices.Equal(got, want) {
+		t.Errorf("got %s\nwant %s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "SERVICE_80_3_NAME") {
+		t.Errorf("warnings %q", v.Warnings)
+	}
+	for _, s := range v.Services {
+		if strings.Contains(s.ID, ":80") && len(s.Checks) != 1 {
+			t.Errorf("%s: %d checks, want the port's", s.ID, len(s.Checks))
+		}
+		for k := range s.Meta {
+			if !strings.HasPrefix(k, "registrator-") {
+				t.Errorf("%s: metadata %s", s.ID, k)
+			}
+		}
+	}
+}
+
+// Ids that collide whatever one does never make one service out of two.
+func TestIDsCollide(t *testing.T) {
+	t.Parallel()
+	cfg := base()
+	v := Map(&cfg, box{ports: "80=1 443=2", env: []string{"SERVICE_80_ID=host1:box:443"}}.container(t), nil)
+	want := []string{"nginx-80 host1:box:443 10.0.0.5:1", "nginx-443 host1:box:443:2 10.0.0.5:2"}
+	if got := brief(v); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Labels in the form registrator.<key> say the same, and yield to SERVICE_ labels.
+func TestAliases(t *testing.T) {
+	t.Parallel()
+	cfg := base()
+	of := func(labels map[string]string, env ...string) Verdict {
+		return Map(&cfg, box{ports: "80=1 443=2", labels: labels, env: env}.container(t), nil)
+	}
+	alias := of(map[string]string{"registrator.name": "web", "registrator.443.name": "tls", "registrator.80.tcp.tags": "a,b",
+		"registrator.check.http": "/up", "registrator.80-90.region": "eu", "registrator.80.1.name": "admin"}, "SERVICE_NAME=env")
+	full := of(map[string]string{"SERVICE_NAME": "web", "SERVICE_443_NAME": "tls", "SERVICE_80_TCP_TAGS": "a,b",
+		"SERVICE_CHECK_HTTP": "/up", "SERVICE_80-90_REGION": "eu", "SERVICE_80_1_NAME": "admin"})
+	if d := cmp.Diff(full.Services, alias.Services); d != "" || len(full.Services) != 3 {
+		t.Errorf("%d services; -full +alias:\n%s", len(full.Services), d)
+	}
+	if v := of(map[string]string{"registrator.name": "a", "SERVICE_NAME": "b"}); v.Services[0].Name != "b-80" {
+		t.Errorf("name %q, want that of SERVICE_NAME", v.Services[0].Name)
+	}
+}
+
+// Where a container comes from stands in the metadata; what somebody set himself wins.
+func TestOrigins(t *testing.T) {
+	t.Parallel()
+	cfg := base()
+	v := Map(&cfg, box{ports: "80=1", labels: map[string]string{"com.docker.compose.project": "shop", "com.docker.compose.service": "cart",
+		"com.docker.stack.namespace": strings.Repeat("x", 600), "SERVICE_META_compose-service": "basket"}}.container(t), nil)
+	m := v.Services[0].Meta
+	if m["compose-project"] != "shop" || m["compose-service"] != "basket" || m["swarm-stack"] != "" {
+		t.Errorf("metadata %v", m)
+	}
+}
+
+// Both families of a published port, each with its own port, and -ip for one or both.
+func TestDualStackPublished(t *testing.T) {
+	t.Parallel()
+	at := func(a string, p int) consul.ServiceAddress { return consul.ServiceAddress{Address: a, Port: p} }
+	for name, c := range map[string]struct {
+		cfg     func(*Config)
+		ports   string
+		address string
+		tagged  map[string]consul.ServiceAddress
+	}{
+		"both bound": {nil, "80=192.0.2.7:1,[2001:db8::1]:2", "192.0.2.7:1", map[string]consul.ServiceAddress{"lan_ipv4": at("192.0.2.7", 1), "lan_ipv6": at("2001:db8::1", 2)}},
+		"to all, -ip of both": {func(c *Config) { c.IP, c.IP6 = "192.0.2.1", "2001:db8::9" }, "80=0.0.0.0:1,[::]:2", "192.0.2.1:1",
+			map[string]consul.ServiceAddress{"lan_ipv4": at("192.0.2.1", 1), "lan_ipv6": at("2001:db8::9", 2)}},
+		"IPv6 alone, to all": {func(c *Config) { c.IP6 = "2001:db8::9" }, "80=[::]:2", "2001:db8::9:2", map[string]consul.ServiceAddress{"lan_ipv6": at("2001:db8::9", 2)}},
+		"the node has IPv6":  {func(c *Config) { c.HostAddress = "2001:db8::5" }, "80=[::]:2", "2001:db8::5:2", map[string]consul.ServiceAddress{"lan_ipv6": at("2001:db8::5", 2)}},
+		"-ip of one leaves the other": {func(c *Config) { c.IP = "192.0.2.1" }, "80=0.0.0.0:1,[2001:db8::1]:2", "192.0.2.1:1",
+			map[string]consul.ServiceAddress{"lan_ipv4": at("192.0.2.1", 1), "lan_ipv6": at("2001:db8::1", 2)}},
+	} {
+		cfg := base()
+		cfg.Family = FamilyDual
+		if c.cfg != nil {
+			c.cfg(&cfg)
+		}
+		v := Map(&cfg, box{ports: c.ports}.container(t), nil)
+		if len(v.Services) != 1 {
+			t.Errorf("%s: %v", name, v.Reasons)
+			continue
+		}
+		s := v.Services[0]
+		if got := fmt.Sprintf("%s:%d", s.Address, s.Port); got != c.address {
+			t.Errorf("%s: %s, want %s", name, got, c.address)
+		}
+		if d := cmp.Diff(c.tagged, s.TaggedAddresses); d != "" {
+			t.Errorf("%s: tagged addresses, -want +got:\n%s", name, d)
+		}
+	}
+}
+
+// Networks that are the host's own register what stands in them; those of swarm's own
+// plumbing come last.
+func TestDrivers(t *testing.T) {
+	t.Parallel()
+	on := func(networks map[string]string, drivers map[string]string, env ...string) *docker.Container {
+		c := box{ports: "80=", mode: "x", networks: networks, env: env}.container(t)
+		for n, d := range drivers {
+			e := c.Networks[n]
+			e.Driver = d
+			c.Networks[n] = e
+		}
+		return c
+	}
+	cfg := base()
+	internal := base()
+	internal.Address = AddressContainer
+	task := on(map[string]string{"ingress": "10.0.0.9", "shop": "10.0.1.9"}, nil)
+	unknown := on(map[string]string{"ingress": "10.0.0.9"}, nil)
+	unknown.IngressUnknown = true
+	said := on(map[string]string{"ingress": "10.0.0.9"}, nil, "SERVICE_80_PORT=30000")
+	said.IngressUnknown = true
+	for name, c := range map[string]struct {
+		cfg  Config
+		box  *docker.Container
+		want string // a service, or what the reason says
+	}{
+		"macvlan":            {cfg, on(map[string]string{"lan": "192.168.1.9"}, map[string]string{"lan": "macvlan"}), "nginx host1:box:80 192.168.1.9:80"},
+		"ipvlan":             {cfg, on(map[string]string{"lan": "192.168.1.9"}, map[string]string{"lan": "ipvlan"}), "nginx host1:box:80 192.168.1.9:80"},
+		"macvlan and bridge": {cfg, on(map[string]string{"a": "172.18.0.2", "lan": "192.168.1.9"}, map[string]string{"a": "bridge", "lan": "macvlan"}), "not published"},
+		"bridge":             {cfg, on(map[string]string{"lan": "172.18.0.2"}, map[string]string{"lan": "bridge"}), "not published"},
+		"a swarm's task":     {internal, task, "nginx host1:box:80 10.0.1.9:80"},
+		"ingress, a worker":  {cfg, unknown, "SERVICE_80_PORT"},
+		"ingress, told":      {cfg, said, "nginx host1:box:80 10.0.0.5:30000"},
+	} {
+		v := Map(&c.cfg, c.box, nil)
+		got := strings.Join(append(brief(v), v.Reasons...), "; ")
+		if !strings.Contains(got, c.want) {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+// An image's label that silences the operator's variable is told; tokens are not.
+func TestContradictions(t *testing.T) {
+	t.Parallel()
+	cfg := base()
+	b := box{ports: "80=1", labels: map[string]string{"SERVICE_NAME": "image", "SERVICE_80_TAGS": "a", "SERVICE_REGION": "eu", "SERVICE_TOKEN": "one"},
+		env: []string{"SERVICE_name=operator", "SERVICE_80_TAGS=a", "SERVICE_8080_REGION=us", "SERVICE_TOKEN=two"}}
+	v := Map(&cfg, b.container(t), nil)
+	want := `SERVICE_NAME is "image" as a label and "operator" in the environment: the label counts, not the environment (see -env-wins)`
+	if len(v.Warnings) != 1 || v.Warnings[0] != want || v.Services[0].Name != "image" {
+		t.Errorf("%s, warnings %q; want %s", v.Services[0].Name, v.Warnings, want)
+	}
+	cfg.EnvWins = true
+	if v := Map(&cfg, b.container(t), nil); len(v.Warnings) != 1 || !strings.Contains(v.Warnings[0], "the environment counts") || v.Services[0].Name != "operator" {
+		t.Errorf("-env-wins: %s, warnings %q", v.Services[0].Name, v.Warnings)
 	}
 }
 

@@ -1,11 +1,18 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"net"
+	"strconv"
 	"strings"
 	"time"
 
+	consul "github.com/hashicorp/consul/api"
+
+	"github.com/rollcall/rollcall/internal/docker"
 	"github.com/rollcall/rollcall/registrator/internal/mapping"
 	"github.com/rollcall/rollcall/registrator/internal/watcher"
 )
@@ -39,9 +46,11 @@ type entry struct {
 	orphan   int    // readings in a row in which it was a left-over (Cleanup)
 }
 
-// op is one write: its name for logs and metrics, what to do, and what is then known.
+// op is one write: its name for logs and metrics, why it is made, what to do, and what is
+// then known.
 type op struct {
 	name string
+	why  string
 	do   func(ctx context.Context) error
 	then func()
 }
@@ -62,21 +71,33 @@ func (r *Reconciler) next(e *entry, now time.Time) *op {
 	case w == nil && h == nil:
 		return nil
 	case w == nil:
-		if (!mine || r.keep[h.Container]) && e.orphan < 2 {
+		ended, stays := r.keep[h.Container]
+		switch {
+		case mine && stays && ended != "" && r.cfg.OnExit == ExitCritical && !h.Maintenance:
+			return r.maintain(e, ended)
+		case (!mine || stays) && e.orphan < 2:
 			return nil
+		case mine && r.succeeded(h):
+			return nil // looked at again when that one is there
 		}
 		return r.deregister(e)
 	case h == nil:
 		if e.out != "" {
 			return nil // it would take traffic for a moment
 		}
-		return r.register(e)
+		return r.register(e, "it runs and is not in the catalog")
 	case !mine && (h.Owner == "" && r.cfg.Adopt == AdoptNone || h.Owner != "" && r.cfg.Adopt != AdoptAll):
 		return nil // told as a conflict when the entry is shown
-	case !mine || h.Hash != w.Hash || r.lacksCheck(e):
-		return r.register(e)
+	case !mine && h.Owner == "":
+		return r.register(e, "taken over: the entry has no owner")
+	case !mine:
+		return r.register(e, fmt.Sprintf("taken over from owner %q", h.Owner))
+	case h.Hash != w.Hash:
+		return r.register(e, differs(w, h))
+	case r.lacksCheck(e):
+		return r.register(e, "a check is missing")
 	case e.out != "" && !h.Maintenance:
-		return r.maintain(e, ours+e.out)
+		return r.maintain(e, e.out)
 	case e.out == "" && h.Maintenance && strings.HasPrefix(h.Reason, ours):
 		return r.maintain(e, "")
 	}
@@ -86,9 +107,68 @@ func (r *Reconciler) next(e *entry, now time.Time) *op {
 	return r.health(e, now)
 }
 
-func (r *Reconciler) register(e *entry) *op {
+// succeeded tells whether another entry of the same container, at the same address, is to
+// take the place of one: after a rename the new id comes before the old one goes.
+func (r *Reconciler) succeeded(h *Registered) bool {
+	for _, x := range r.entries {
+		if x.want != nil && x.have == nil && x.out == "" && docker.Short(x.want.Container) == h.Container && x.want.Port == h.Port && x.want.Address == h.Address {
+			return true
+		}
+	}
+	return false
+}
+
+// predecessors gives the entries that wait for a successor of the same container.
+func (r *Reconciler) predecessors(container string) []*entry {
+	var out []*entry
+	for _, x := range r.entries {
+		if x.want == nil && x.have != nil && x.have.Container == container && x.have.Owner == r.cfg.Mapping.Owner {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// heir gives the registration of a service that takes another's place the states that the
+// checks of that one have: it is the same process, and need not prove itself again.
+func (r *Reconciler) heir(w *mapping.Service) *mapping.Service {
+	for _, old := range r.predecessors(docker.Short(w.Container)) {
+		if old.have.Port != w.Port || old.have.Address != w.Address {
+			continue
+		}
+		same := *w
+		same.Checks = make(consul.AgentServiceChecks, len(w.Checks))
+		for i, c := range w.Checks {
+			again := *c
+			rest, ok := strings.CutPrefix(c.CheckID, "service:"+w.ID)
+			if was := old.have.Checks["service:"+old.id+rest]; ok && was.Status != "" {
+				again.Status = was.Status
+			}
+			same.Checks[i] = &again
+		}
+		return &same
+	}
+	return w
+}
+
+// differs says how a registration differs from the one in the catalog.
+func differs(w *mapping.Service, h *Registered) string {
+	from, to := net.JoinHostPort(h.Address, strconv.Itoa(h.Port)), net.JoinHostPort(w.Address, strconv.Itoa(w.Port))
+	if from != to {
+		return "the address was " + from
+	}
+	if h.Container != w.Meta[mapping.MetaContainer] {
+		return "it was container " + h.Container
+	}
+	return "name, tags, checks or metadata differ"
+}
+
+func (r *Reconciler) register(e *entry, why string) *op {
 	w := e.want
-	return &op{"register", func(ctx context.Context) error { return r.cat.Register(ctx, w) }, func() {
+	if e.have == nil {
+		w = r.heir(w)
+	}
+	return &op{"register", why, func(ctx context.Context) error { return r.cat.Register(ctx, w) }, func() {
 		now := Registered{Owner: r.cfg.Mapping.Owner, Container: w.Meta[mapping.MetaContainer], Hash: w.Hash,
 			Address: w.Address, Port: w.Port, Checks: map[string]Check{}}
 		if h := e.have; h != nil { // a check that was there keeps its state
@@ -121,17 +201,23 @@ func (r *Reconciler) register(e *entry) *op {
 }
 
 func (r *Reconciler) deregister(e *entry) *op {
-	token, container := e.token, e.have.Container
-	return &op{"deregister", func(ctx context.Context) error { return r.cat.Deregister(ctx, e.id, token) }, func() {
+	token, container, why := e.token, e.have.Container, r.why(e)
+	return &op{"deregister", why, func(ctx context.Context) error { return r.cat.Deregister(ctx, e.id, token) }, func() {
 		e.have, e.written, e.wrote, e.wroteAt = nil, true, "", time.Now()
 		e.refreshAt, e.orphan = time.Time{}, 0
-		r.log.Info("deregistered", "id", e.id, "container", container, "reason", r.why(container))
+		r.log.Info("deregistered", "id", e.id, "container", container, "reason", why)
 	}}
 }
 
+// maintain takes a service out for a reason, or with "" takes it back in.
 func (r *Reconciler) maintain(e *entry, reason string) *op {
-	token := e.token
-	return &op{"maintain", func(ctx context.Context) error { return r.cat.Maintain(ctx, e.id, reason, token) }, func() {
+	token, why := e.token, reason
+	if reason == "" {
+		why = "what took it out has ended: " + strings.TrimPrefix(e.have.Reason, ours)
+	} else {
+		reason = ours + reason
+	}
+	return &op{"maintain", why, func(ctx context.Context) error { return r.cat.Maintain(ctx, e.id, reason, token) }, func() {
 		e.have.Maintenance, e.have.Reason = reason != "", reason
 		r.log.Info("maintenance", "id", e.id, "on", reason != "", "reason", reason)
 	}}
@@ -139,7 +225,7 @@ func (r *Reconciler) maintain(e *entry, reason string) *op {
 
 func (r *Reconciler) drop(e *entry, check string) *op {
 	token := e.token
-	return &op{"drop check", func(ctx context.Context) error { return r.cat.DropCheck(ctx, check, token) }, func() {
+	return &op{"drop check", "check " + check + " is not wanted any more", func(ctx context.Context) error { return r.cat.DropCheck(ctx, check, token) }, func() {
 		delete(e.have.Checks, check)
 		r.log.Info("check removed", "id", e.id, "check", check)
 	}}
@@ -162,11 +248,11 @@ func (r *Reconciler) health(e *entry, now time.Time) *op {
 		return nil
 	}
 	token := e.token
-	name := "check"
+	name, why := "check", fmt.Sprintf("the HEALTHCHECK says %s, the catalog %s", h.Status, cmp.Or(is.Status, "nothing"))
 	if !differs {
-		name = "refresh"
+		name, why = "refresh", "the check must be heard of"
 	}
-	return &op{name, func(ctx context.Context) error { return r.cat.SetCheck(ctx, h.CheckID, h.Status, h.Output, token) }, func() {
+	return &op{name, why, func(ctx context.Context) error { return r.cat.SetCheck(ctx, h.CheckID, h.Status, h.Output, token) }, func() {
 		e.have.Checks[h.CheckID] = Check{Status: h.Status, Output: h.Output}
 		e.refreshAt = time.Now().Add(every)
 		r.m.took(e)
@@ -219,9 +305,19 @@ func (r *Reconciler) leave(e *entry, mine bool) *op {
 	case r.cfg.OnShutdown == ShutdownDeregister:
 		return r.deregister(e)
 	case r.cfg.OnShutdown == ShutdownMaintenance && !e.have.Maintenance:
-		return r.maintain(e, ours+"the registrator was stopped")
+		return r.maintain(e, "the registrator was stopped")
 	}
 	return nil
+}
+
+// succeed lets those that waited for a registration be looked at again.
+func (r *Reconciler) succeed(e *entry, o *op) {
+	if o.name != "register" || e.want == nil {
+		return
+	}
+	for _, old := range r.predecessors(docker.Short(e.want.Container)) {
+		r.enqueue(old)
+	}
 }
 
 // start begins a write.
@@ -246,6 +342,7 @@ func (r *Reconciler) done(e *entry, o *op, err error) {
 	e.touched = r.seq
 	r.m.writes(o.name, err)
 	now := time.Now()
+	r.note(e, o, err)
 	if err == nil {
 		o.then()
 		if e.err != "" {
@@ -253,6 +350,7 @@ func (r *Reconciler) done(e *entry, o *op, err error) {
 		}
 		e.failures, e.err, e.retryAt = 0, "", time.Time{}
 		r.enqueue(e)
+		r.succeed(e, o)
 		return
 	}
 	e.failures++

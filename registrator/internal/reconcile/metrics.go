@@ -14,8 +14,10 @@ type metrics struct {
 	services   *prometheus.GaugeVec
 	written    *prometheus.CounterVec
 	latency    prometheus.Histogram
+	reconcile  prometheus.Histogram
 	conflicts  prometheus.Counter
 	connected  atomic.Bool
+	standby    atomic.Bool
 	seen       time.Time // owner's; gauges are renewed at most once a second
 }
 
@@ -30,6 +32,9 @@ func newMetrics(reg prometheus.Registerer, _ *Reconciler) *metrics {
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "registrator_event_to_catalog_seconds", Help: "From the engine's event to the answered write.",
 			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 5, 30}}),
+		reconcile: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "registrator_reconcile_seconds", Help: "From a look at the agent until nothing was left to write.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .25, .5, 1, 5, 30}}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "registrator_conflicts_total", Help: "Entries left alone because something else writes them."}),
 	}
@@ -40,7 +45,14 @@ func newMetrics(reg prometheus.Registerer, _ *Reconciler) *metrics {
 		}
 		return 0
 	})
-	reg.MustRegister(m.containers, m.services, m.written, m.latency, m.conflicts, up)
+	active := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "registrator_active", Help: "1 while it writes, 0 while it stands by (-lock)."}, func() float64 {
+		if m.standby.Load() {
+			return 0
+		}
+		return 1
+	})
+	reg.MustRegister(active, m.containers, m.services, m.written, m.latency, m.reconcile, m.conflicts, up)
 	return m
 }
 
@@ -64,12 +76,13 @@ func (m *metrics) took(e *entry) {
 // see renews the gauges.
 func (m *metrics) see(r *Reconciler) {
 	m.connected.Store(r.connected)
+	m.standby.Store(r.standby != "")
 	now := time.Now()
 	if now.Sub(m.seen) < time.Second {
 		return
 	}
 	m.seen = now
-	for _, p := range []watcher.Phase{watcher.Running, watcher.Draining, watcher.Held, watcher.Exited, watcher.Unknown} {
+	for _, p := range []watcher.Phase{watcher.Running, watcher.Draining, watcher.Held, watcher.Exited, watcher.Unknown, watcher.Lost} {
 		n := 0
 		for _, i := range r.set {
 			if i.Phase == p {

@@ -9,6 +9,9 @@ import (
 // read looks at the agent in the background; at most one such look at a time.
 func (r *Reconciler) read(ctx context.Context) {
 	r.reading, r.readAt = true, time.Time{}
+	if r.looking.IsZero() {
+		r.looking = time.Now()
+	}
 	r.seq++
 	began := r.seq
 	r.wg.Go(func() {

@@ -71,6 +71,13 @@ const (
 	AdoptAll     = "all"   // those of other owners, too
 )
 
+// What happens to the entries of a container that ended and is not removed.
+const (
+	ExitDeregister = "deregister"
+	ExitCritical   = "critical" // in maintenance
+	ExitKeep       = "keep"
+)
+
 // What happens to our entries when the registrator ends.
 const (
 	ShutdownKeep        = "keep"
@@ -84,8 +91,10 @@ type Config struct {
 	Resync     time.Duration // the agent is read again this often; 0: only when something is amiss
 	Drain      string
 	Adopt      string
+	OnExit     string // of containers that the set shows as Exited; ExitKeep when empty
 	OnShutdown string
-	Cleanup    bool // remove what gliderlabs/registrator left behind of containers that are gone
+	Standby    string // why it begins without writing, until Stand says otherwise; empty: it writes
+	Cleanup    bool   // remove what gliderlabs/registrator left behind of containers that are gone
 }
 
 // State is how reconciling gets on.
@@ -93,7 +102,8 @@ type State struct {
 	Connected bool
 	Settled   bool // there was a moment at which nothing differed
 	Since     time.Time
-	Pending   int // services that differ at present
+	Pending   int    // services that differ at present
+	Standby   string // why nothing is written; empty: it is
 	Err       string
 }
 
@@ -123,24 +133,27 @@ type Reconciler struct {
 	// All below belongs to Run, Plan or Once.
 	set       watcher.Set // nil before the first
 	verdicts  map[string]*verdict
-	keep      map[string]bool // short ids of containers whose entries are left as they are
-	names     map[string]bool // of all containers, for Cleanup
+	keep      map[string]string // short ids of containers whose entries are not removed, and why
+	names     map[string]bool   // of all containers, for Cleanup
 	entries   map[string]*entry
 	queue     []*entry
 	flying    int
 	connected bool
-	known     bool // the agent has been read
+	known     bool   // the agent has been read
+	standby   string // why nothing is written; empty: it is
 	reading   bool
 	probing   bool
 	settled   bool
 	seq       uint64 // counts writes and readings
 	readAt    time.Time
 	lastRead  time.Time
+	looking   time.Time // when the look at the agent began whose differences are not written yet; zero: none
 	probeAt   time.Time
 	backoff   time.Duration
 	since     time.Time
 	err       string
 	waiters   []*waiter
+	decisions []Decision // the latest last
 	wg        sync.WaitGroup
 }
 
@@ -150,8 +163,9 @@ func New(cfg Config, cat Catalog, log *slog.Logger, reg prometheus.Registerer) *
 		cfg: cfg, cat: cat, log: log.With("room", "reconcile"), do: make(chan func()),
 		verdicts: map[string]*verdict{}, entries: map[string]*entry{}, since: time.Now(),
 	}
+	r.standby = cfg.Standby
 	r.m = newMetrics(reg, r)
-	r.state.Store(&State{Since: r.since})
+	r.state.Store(&State{Since: r.since, Standby: r.standby})
 	return r
 }
 
@@ -223,7 +237,7 @@ func (r *Reconciler) tick(ctx context.Context) time.Duration {
 
 // launch starts as many of the waiting writes as may be under way at once.
 func (r *Reconciler) launch(ctx context.Context, now time.Time) {
-	if !r.connected || r.set == nil {
+	if !r.connected || r.set == nil || r.standby != "" {
 		return
 	}
 	for len(r.queue) > 0 && r.flying < inFlight {
@@ -241,6 +255,10 @@ func (r *Reconciler) launch(ctx context.Context, now time.Time) {
 	}
 	if len(r.queue) == 0 {
 		r.queue = nil
+	}
+	if !r.looking.IsZero() && !r.reading && r.flying == 0 && len(r.queue) == 0 {
+		r.m.reconcile.Observe(now.Sub(r.looking).Seconds())
+		r.looking = time.Time{}
 	}
 	if !r.settled && r.flying == 0 && len(r.queue) == 0 && r.known {
 		r.settled = true
@@ -260,7 +278,7 @@ func (r *Reconciler) enqueue(e *entry) {
 
 // tell renews the state that others see.
 func (r *Reconciler) tell() {
-	s := State{Connected: r.connected, Settled: r.settled, Since: r.since, Pending: len(r.queue) + r.flying, Err: r.err}
+	s := State{Connected: r.connected, Settled: r.settled, Since: r.since, Pending: len(r.queue) + r.flying, Err: r.err, Standby: r.standby}
 	if *r.state.Load() != s {
 		r.state.Store(&s)
 	}
@@ -292,12 +310,29 @@ func (r *Reconciler) Refresh(ctx context.Context) error {
 	return r.call(ctx, func() { r.readAt = time.Now() })
 }
 
+// Stand makes it write, with "", or stand by for a reason: what shall be is followed, and
+// nothing is written but what is under way.
+func (r *Reconciler) Stand(ctx context.Context, by string) error {
+	return r.call(ctx, func() {
+		if by == "" && r.standby != "" {
+			for _, e := range r.entries { // what changed since was written by the one that was active
+				e.written, e.retryAt, e.failures = false, time.Time{}, 0
+			}
+			r.readAt, r.known = time.Now(), false
+		}
+		r.standby = by
+	})
+}
+
 // finish ends reconciling: writes under way may come to their end, and what OnShutdown
 // asks for is done, both within a bound.
 func (r *Reconciler) finish(ctx context.Context) {
 	bound := time.NewTimer(lastWrites)
 	defer bound.Stop()
 	r.queue = nil
+	if r.standby != "" {
+		r.cfg.OnShutdown = ShutdownKeep // the active one decides
+	}
 	if r.cfg.OnShutdown != ShutdownKeep && r.connected {
 		for _, e := range r.entries {
 			e.queued = false

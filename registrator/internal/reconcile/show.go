@@ -79,7 +79,7 @@ func (r *Reconciler) show(v *verdict) Verdict {
 
 func (r *Reconciler) status(e *entry, item *watcher.Item) (status, reason string) {
 	switch {
-	case item.Phase != watcher.Running && item.Phase != watcher.Draining:
+	case item.Phase != watcher.Running && item.Phase != watcher.Draining && item.Phase != watcher.Lost:
 		return string(item.Phase), item.Reason
 	case e == nil || e.want == nil:
 		if item.Phase == watcher.Draining {
@@ -97,7 +97,7 @@ func (r *Reconciler) status(e *entry, item *watcher.Item) (status, reason string
 	case !r.connected:
 		return "pending", "the catalog is away: " + r.err
 	case e.have == nil || e.have.Hash != e.want.Hash:
-		return "pending", e.out
+		return "pending", cmp.Or(e.out, r.standby)
 	case e.have.Maintenance:
 		return "maintenance", e.have.Reason
 	}
@@ -109,34 +109,6 @@ func (r *Reconciler) foreign(e *entry) string {
 		return "the id was registered by something else, and -adopt is false"
 	}
 	return fmt.Sprintf("the id belongs to owner %q; give this host another -host, or take the entry over with -adopt=all", e.have.Owner)
-}
-
-// Change is one write that would be made.
-type Change struct{ Op, ID, Service, Address, Reason string }
-
-// Plan reads the agent and says what a set would change, without writing. It is for a
-// Reconciler that does not Run.
-func (r *Reconciler) Plan(ctx context.Context, set watcher.Set) ([]Change, error) {
-	if err := r.prepare(ctx, set); err != nil {
-		return nil, err
-	}
-	var out []Change
-	for _, e := range r.entries {
-		o := r.next(e, time.Now())
-		if o == nil {
-			continue
-		}
-		c := Change{Op: o.name, ID: e.id}
-		switch {
-		case e.want != nil:
-			c.Service, c.Address = e.want.Name, net.JoinHostPort(e.want.Address, strconv.Itoa(e.want.Port))
-		case e.have != nil:
-			c.Reason = r.why(e.have.Container)
-		}
-		out = append(out, c)
-	}
-	slices.SortFunc(out, func(a, b Change) int { return strings.Compare(a.ID, b.ID) })
-	return out, nil
 }
 
 // Once makes the agent equal to a set and returns when it is, or with the first error.
@@ -168,4 +140,24 @@ func (r *Reconciler) prepare(ctx context.Context, set watcher.Set) error {
 	r.apply(set)
 	r.learn(got, r.seq)
 	return nil
+}
+
+// Birth is when a container started and when its service was written.
+type Birth struct {
+	ID                string // of the service
+	Started, Finished time.Time
+}
+
+// Births gives the n that were written last, the newest last.
+func (r *Reconciler) Births(ctx context.Context, n int) ([]Birth, error) {
+	var out []Birth
+	err := r.call(ctx, func() {
+		for _, e := range r.entries {
+			if e.written && e.wrote != "" && e.item != nil {
+				out = append(out, Birth{e.id, e.item.StartedAt, e.wroteAt})
+			}
+		}
+	})
+	slices.SortFunc(out, func(a, b Birth) int { return cmp.Or(a.Finished.Compare(b.Finished), strings.Compare(a.ID, b.ID)) })
+	return out[max(0, len(out)-n):], err
 }

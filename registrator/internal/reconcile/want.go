@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,20 +21,30 @@ type verdict struct {
 	taken []string // services that lost their id to another container
 }
 
+// goes is 1 for a container that is about to end.
+func (v *verdict) goes() int {
+	if v.item.Phase == watcher.Draining {
+		return 1
+	}
+	return 0
+}
+
 // apply makes a set what shall be.
 func (r *Reconciler) apply(set watcher.Set) {
 	r.set = set
-	r.keep, r.names = map[string]bool{}, make(map[string]bool, len(set))
+	r.keep, r.names = map[string]string{}, make(map[string]bool, len(set))
 	verdicts := make(map[string]*verdict, len(set))
 	order := make([]*verdict, 0, len(set))
 	for id, item := range set {
-		r.names[item.Name] = true
+		r.names[item.Name] = true // "" for one whose name is not known
 		v := r.judge(item, set)
 		verdicts[id] = v
 		switch item.Phase {
-		case watcher.Exited, watcher.Unknown:
-			r.keep[item.Short()] = true
-		case watcher.Running, watcher.Draining:
+		case watcher.Unknown:
+			r.keep[item.Short()] = ""
+		case watcher.Exited:
+			r.keep[item.Short()] = item.Reason
+		case watcher.Running, watcher.Draining, watcher.Lost:
 			order = append(order, v)
 		}
 	}
@@ -41,7 +52,7 @@ func (r *Reconciler) apply(set watcher.Set) {
 	r.verdicts = verdicts
 	// An id belongs to the one that does not go, and among those to the oldest.
 	slices.SortFunc(order, func(a, b *verdict) int {
-		return cmp.Or(strings.Compare(string(b.item.Phase), string(a.item.Phase)), // running, draining
+		return cmp.Or(a.goes()-b.goes(),
 			a.item.StartedAt.Compare(b.item.StartedAt), strings.Compare(a.item.ID, b.item.ID))
 	})
 	want := make(map[string]*wanted, len(order))
@@ -80,7 +91,11 @@ type wanted struct {
 // wanted says whether a service shall be there, considering that its container drains.
 func (r *Reconciler) wanted(s *mapping.Service, item *watcher.Item) *wanted {
 	w := &wanted{svc: s, item: item, out: s.Maintenance}
-	if item.Phase != watcher.Draining {
+	switch item.Phase {
+	case watcher.Lost:
+		w.out = item.Reason
+		return w
+	case watcher.Running:
 		return w
 	}
 	switch cmp.Or(s.Drain, r.cfg.Drain) {
@@ -150,14 +165,27 @@ func (r *Reconciler) warn(now map[string]*verdict) {
 	}
 }
 
-// why words the end of a registration for the log.
-func (r *Reconciler) why(short string) string {
-	for id, item := range r.set {
-		if docker.Short(id) == short {
-			return cmp.Or(item.Reason, string(item.Phase))
-		}
+// why words the end of a registration.
+func (r *Reconciler) why(e *entry) string {
+	switch {
+	case e.leaving:
+		return "the registrator was stopped"
+	case e.orphan > 0:
+		return "left behind by gliderlabs/registrator: there is no such container"
 	}
-	return "the container does not run"
+	for id, item := range r.set {
+		if docker.Short(id) != e.have.Container {
+			continue
+		}
+		if item.Reason != "" {
+			return item.Reason
+		}
+		if v := r.verdicts[id]; v != nil && len(v.Services) == 0 && len(v.Reasons) > 0 {
+			return strings.Join(v.Reasons, "; ")
+		}
+		return "its container does not have this id any more"
+	}
+	return "its container does not run"
 }
 
 // leftOver counts the readings in a row in which an entry without an owner has the form
@@ -165,7 +193,7 @@ func (r *Reconciler) why(short string) string {
 func (r *Reconciler) leftOver(e *entry) {
 	host, rest, ok := strings.Cut(e.id, ":")
 	parts := strings.Split(rest, ":")
-	if !r.cfg.Cleanup || !ok || host != r.cfg.Mapping.Host || e.have == nil || e.have.Owner != "" || e.want != nil || r.set == nil ||
+	if !r.cfg.Cleanup || !ok || r.names[""] || host != r.cfg.Mapping.Host || e.have == nil || e.have.Owner != "" || e.want != nil || r.set == nil ||
 		len(parts) < 2 || len(parts) > 3 || !digits(parts[1]) || (len(parts) == 3 && parts[2] != "udp") || r.names[parts[0]] || !r.here(e.have.Address) {
 		e.orphan = 0
 		return
@@ -195,11 +223,19 @@ type waiter struct {
 }
 
 // Drained waits until everything of these containers, which are to be draining, is out
-// of service in the catalog.
+// of service in the catalog. One that stands by cannot bring that about.
 func (r *Reconciler) Drained(ctx context.Context, ids []string) error {
 	w := &waiter{ids: ids, done: make(chan struct{})}
-	if err := r.call(ctx, func() { r.waiters = append(r.waiters, w) }); err != nil {
+	by := ""
+	if err := r.call(ctx, func() {
+		if by = r.standby; by == "" {
+			r.waiters = append(r.waiters, w)
+		}
+	}); err != nil {
 		return err
+	}
+	if by != "" {
+		return errors.New(by)
 	}
 	select {
 	case <-w.done:

@@ -6,11 +6,9 @@ package status
 
 import (
 	"context"
-	_ "embed" // the page
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"log/slog"
 	"net"
 	"net/http"
@@ -35,6 +33,10 @@ type Engine interface {
 type Catalog interface {
 	State() reconcile.State
 	Verdicts(ctx context.Context) ([]reconcile.Verdict, error)
+	// Outlook says what is about to be written, and why the rest stays as it is.
+	Outlook(ctx context.Context) ([]reconcile.Step, error)
+	// Decisions gives the latest writes, the latest first.
+	Decisions(ctx context.Context) ([]reconcile.Decision, error)
 	// Drained waits until everything of these containers is out of service.
 	Drained(ctx context.Context, ids []string) error
 }
@@ -59,6 +61,7 @@ func New(engine Engine, catalog Catalog, metrics prometheus.Gatherer, log *slog.
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]func(*http.Request) (any, error){
 		"GET /containers":           s.containers,
+		"GET /plan":                 s.plan,
 		"GET /readyz":               s.ready,
 		"GET /healthz":              s.healthy,
 		"POST /drain":               s.drain,
@@ -169,19 +172,15 @@ type listing struct {
 	Engine     engineState
 	Catalog    reconcile.State
 	Containers []reconcile.Verdict
+	Decisions  []reconcile.Decision // the latest first
 }
 
 type engineState struct {
-	Name, ID, Version string
-	Connected         bool
-	Since             time.Time
-	Err               string
+	Name, ID, Version, API string
+	Connected              bool
+	Since                  time.Time
+	Err                    string
 }
-
-//go:embed page.html
-var pageText string
-
-var page = template.Must(template.New("page").Parse(pageText))
 
 func (s *Server) containers(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
@@ -190,11 +189,37 @@ func (s *Server) containers(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("containers: %w", err)
 	}
+	d, err := s.catalog.Decisions(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("decisions: %w", err)
+	}
 	e := s.engine.State()
 	return &listing{
-		Engine:  engineState{Name: e.Engine.Name, ID: e.Engine.ID, Version: e.Engine.Version, Connected: e.Connected, Since: e.Since, Err: e.Err},
-		Catalog: s.catalog.State(), Containers: v,
+		Engine:  engineState{Name: e.Engine.Name, ID: e.Engine.ID, Version: e.Engine.Version, API: e.Engine.API, Connected: e.Connected, Since: e.Since, Err: e.Err},
+		Catalog: s.catalog.State(), Containers: v, Decisions: d,
 	}, nil
+}
+
+// plan is JSON, or a table with ?format=table.
+func (s *Server) plan(r *http.Request) (any, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	steps, err := s.catalog.Outlook(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	switch f := r.FormValue("format"); f {
+	case "", "json":
+		return steps, nil
+	case "table":
+		var b strings.Builder
+		if err := reconcile.WriteTable(&b, steps); err != nil {
+			return nil, err
+		}
+		return text(strings.TrimSuffix(b.String(), "\n")), nil
+	default:
+		return nil, problem{http.StatusBadRequest, fmt.Sprintf("there is no format %q: use json or table", f)}
+	}
 }
 
 // healthy tells that the process works: its two loops answer.
@@ -217,6 +242,8 @@ func (s *Server) ready(*http.Request) (any, error) {
 		return nil, problem{http.StatusServiceUnavailable, "the containers are not known yet"}
 	case !c.Connected && (!c.Settled || time.Since(c.Since) > patience):
 		return nil, problem{http.StatusServiceUnavailable, "the catalog is away: " + c.Err}
+	case c.Standby != "":
+		return text(c.Standby), nil
 	case !c.Settled:
 		return nil, problem{http.StatusServiceUnavailable, fmt.Sprintf("%d writes are under way", c.Pending)}
 	}

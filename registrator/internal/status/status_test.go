@@ -58,6 +58,14 @@ func (c catalog) Verdicts(context.Context) ([]reconcile.Verdict, error) {
 		Services: []reconcile.Service{{ID: "h:web-1:80", Name: "web", Address: "10.0.0.1:80", Status: "registered"}}}}, nil
 }
 
+func (c catalog) Outlook(context.Context) ([]reconcile.Step, error) {
+	return []reconcile.Step{{Op: "keep", Container: "web-1", ID: "h:web-1:80", Service: "web", Address: "10.0.0.1:80", Why: "in the catalog"}}, nil
+}
+
+func (c catalog) Decisions(context.Context) ([]reconcile.Decision, error) {
+	return []reconcile.Decision{{Op: "register", ID: "h:web-1:80", Container: "web-1", Why: "it <i>runs</i>"}}, nil
+}
+
 func serve(t *testing.T) (*parts, string) {
 	t.Helper()
 	p := &parts{drained: map[string]bool{}, engine: watcher.State{Connected: true, Complete: true, Engine: docker.Info{Name: "host1"}},
@@ -118,11 +126,20 @@ func TestPages(t *testing.T) {
 		t.Errorf("containers: %d, %v\n%s", code, err, body)
 	}
 	code, body = ask(t, "GET", url+"/", "Accept", "text/html")
-	if code != 200 || !strings.Contains(body, "<table>") || !strings.Contains(body, "web-1") || strings.Contains(body, "<b>why") {
+	if code != 200 || !strings.Contains(body, "<table>") || !strings.Contains(body, "web-1") || strings.Contains(body, "<b>why") || !strings.Contains(body, "it &lt;i&gt;runs") {
 		t.Errorf("page: %d\n%s", code, body)
 	}
 	if code, body := ask(t, "GET", url+"/containers?format=json", "Accept", "text/html"); code != 200 || !strings.HasPrefix(body, "{") {
 		t.Errorf("JSON on demand: %d %s", code, body)
+	}
+	if code, body := ask(t, "GET", url+"/plan"); code != 200 || !strings.Contains(body, `"Op": "keep"`) {
+		t.Errorf("plan: %d %s", code, body)
+	}
+	if code, body := ask(t, "GET", url+"/plan?format=table"); code != 200 || !strings.HasPrefix(body, "CONTAINER") || !strings.Contains(body, "h:web-1:80") {
+		t.Errorf("plan as a table: %d %s", code, body)
+	}
+	if code, _ := ask(t, "GET", url+"/plan?format=xml"); code != 400 {
+		t.Errorf("plan in a format that there is not: %d, want 400", code)
 	}
 	if code, body := ask(t, "GET", url+"/metrics"); code != 200 || !strings.Contains(body, "registrator_test_total 0") {
 		t.Errorf("metrics: %d", code)

@@ -65,14 +65,17 @@ func (w *Watcher) arrived(info docker.Info, list []docker.Summary) {
 	if old := w.State().Engine; old.ID != "" && old.ID != info.ID {
 		w.log.Warn("another engine answers now", "engine", info.Name, "id", info.ID, "was", old.ID)
 	}
-	w.connected, w.since = true, time.Now()
+	w.connected, w.since, w.lostAt, w.gone = true, time.Now(), time.Time{}, ""
 	w.m.connected.Set(1)
 	if !first {
 		w.m.reconnects.Inc()
 	}
 	w.state.Store(&State{Connected: true, Complete: w.complete, Since: w.since, Engine: info})
-	w.log.Info("engine connected", "engine", info.Name, "version", info.Version, "containers", len(list))
-	w.changed = w.changed || first // an engine without containers is a set, too
+	w.log.Info("engine connected", "engine", info.Name, "version", info.Version, "api", info.API, "containers", len(list))
+	if first {
+		w.changed = true // an engine without containers is a set, too
+		w.firstAt = time.Now().Add(firstLook)
+	}
 	w.listed(list, false)
 }
 
@@ -90,6 +93,9 @@ func (w *Watcher) lost(err error) {
 	}
 	if w.connected {
 		w.since = time.Now()
+	}
+	if w.cfg.LostAfter > 0 && w.gone == "" && w.complete && (w.connected || w.lostAt.IsZero()) {
+		w.lostAt = w.since.Add(w.cfg.LostAfter)
 	}
 	w.connected, w.listing = false, false
 	w.m.connected.Set(0)
@@ -137,7 +143,7 @@ func (w *Watcher) listed(list []docker.Summary, routine bool) {
 	named := make(map[string]bool, len(list))
 	for _, s := range list {
 		alive := s.State == docker.StateRunning || s.State == docker.StatePaused
-		if named[s.ID] = true; w.rows[s.ID] != nil || alive || w.cfg.KeepExited {
+		if named[s.ID] = true; w.rows[s.ID] != nil || alive || w.cfg.Exits != ExitsNone {
 			r := w.row(s.ID)
 			r.dirty, r.routine = true, routine
 		}
@@ -211,7 +217,7 @@ func (w *Watcher) inspected(r *row, c *docker.Container, err error, routine bool
 		w.assess(r)
 		return
 	}
-	if routine && r.c != nil && !same(r.c, c) {
+	if routine && !same(r.c, c) && (r.c != nil || c.Running()) {
 		w.miss(r, now)
 	}
 	r.failures = 0
@@ -242,20 +248,17 @@ var looks = []time.Duration{50 * time.Millisecond, 150 * time.Millisecond, 500 *
 // judgement waits a second.
 func (w *Watcher) miss(r *row, now time.Time) {
 	if now.Sub(r.heard) > time.Second {
-		if w.rows[r.id] == nil { // it is gone, and with it the row
-			w.drifted(r)
-			return
-		}
-		r.doubtAt = now.Add(time.Second)
+		w.doubts[r.id] = now.Add(time.Second)
 	}
 }
 
 // drifted counts a lost event, and renews the stream: it may have frozen.
-func (w *Watcher) drifted(r *row) {
+func (w *Watcher) drifted(id string) {
+	delete(w.doubts, id)
 	w.m.drift.Inc()
-	w.log.Warn("a change was found that no event told of; the event stream is renewed", "container", docker.Short(r.id))
+	w.log.Warn("a change was found that no event told of; the event stream is renewed", "container", docker.Short(id))
 	if w.connected {
-		w.connected, w.listing = false, false
+		w.connected, w.listing, w.since = false, false, time.Now()
 		w.hangUp()
 		w.gen++
 		w.dialAt = time.Now()
@@ -285,7 +288,7 @@ func (w *Watcher) Once(ctx context.Context) (Set, error) {
 			return nil, fmt.Errorf("container %s: %w", docker.Short(s.ID), err)
 		}
 		r := &row{id: s.ID, c: c}
-		if p, why, _ := r.phase(w.cfg, time.Now()); p != "" {
+		if p, why, _ := r.phase(w.cfg, "", time.Now()); p != "" {
 			out[s.ID] = &Item{Container: c, Phase: p, Reason: why}
 		}
 	}

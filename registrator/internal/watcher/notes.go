@@ -65,11 +65,12 @@ func (w *Watcher) take() {
 	}
 	now := time.Now()
 	for id, n := range by {
+		delete(w.doubts, id)
 		if n.event.IsZero() && w.unborn(id) {
 			continue
 		}
 		r := w.row(id)
-		r.dirty, r.heard, r.doubtAt, r.looks = true, now, time.Time{}, 0
+		r.dirty, r.heard, r.looks = true, now, 0
 		if n.event.After(w.since) { // not replayed
 			r.event = n.event
 		}

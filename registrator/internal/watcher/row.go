@@ -28,9 +28,9 @@ type row struct {
 	newDead  bool // and so did the news of its death
 	failures int  // inspections in a row that told nothing
 	looks    int  // inspections that were made to wait for a binding
+	late     bool // its first inspection is under way for long
 	again    time.Time
-	routine  bool      // this inspection was caused by a resync
-	doubtAt  time.Time // when to decide whether an event was missed
+	routine  bool // this inspection was caused by a resync
 }
 
 // mark says that a container was told to stop, in which of its lives.
@@ -82,24 +82,29 @@ func (r *row) started(now time.Time) {
 const maxStarts = 16
 
 // phase says where the container stands, and when that changes by itself.
-func (r *row) phase(cfg Config, now time.Time) (p Phase, why string, until time.Time) {
+func (r *row) phase(cfg Config, gone string, now time.Time) (p Phase, why string, until time.Time) {
 	c := r.c
 	switch {
 	case c == nil && r.failures > 0:
 		return Unknown, "the engine cannot describe it", time.Time{}
+	case c == nil && r.late:
+		return Unknown, "the engine has not described it yet", time.Time{}
 	case c == nil:
 		return "", "", time.Time{}
 	case !c.Running():
-		if cfg.KeepExited && c.State == docker.StateExited && failed(c.ExitCode) && !r.stopping() {
+		if c.State == docker.StateExited && (cfg.Exits == ExitsAll || cfg.Exits == ExitsFailed && failed(c.ExitCode) && !r.stopping()) {
 			return Exited, fmt.Sprintf("it ended with code %d", c.ExitCode), time.Time{}
 		}
 		return "", "", time.Time{}
-	case r.dead && !cfg.KeepExited: // with it, the exit code decides, and that takes an inspection
+	case r.dead && cfg.Exits == ExitsNone: // with it, the exit code decides, and that takes an inspection
 		return "", "", time.Time{}
 	case r.stopping():
 		if end := r.stop.at.Add(cfg.DrainMax); now.Before(end) {
 			return Draining, r.stop.why, end
 		}
+	}
+	if gone != "" {
+		return Lost, gone, time.Time{}
 	}
 	if now.Before(r.hold) {
 		return Held, fmt.Sprintf("it started %d times within %s", len(r.starts), holdWindow), r.hold
@@ -143,7 +148,7 @@ func same(a, b *docker.Container) bool {
 // assess renews what the set says of a container.
 func (w *Watcher) assess(r *row) {
 	now := time.Now()
-	p, why, until := r.phase(w.cfg, now)
+	p, why, until := r.phase(w.cfg, w.gone, now)
 	if p == Running && r.c != nil && r.stopping() {
 		r.stop = mark{}
 		w.log.Warn("container lives on after its stop signal; it is in service again", "container", r.c.Name, "after", w.cfg.DrainMax.String())

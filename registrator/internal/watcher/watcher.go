@@ -9,6 +9,7 @@ package watcher
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -21,10 +22,21 @@ import (
 
 // Config is how an engine is watched.
 type Config struct {
-	Resync     time.Duration // everything is listed and inspected again this often; 0: only on reconnect
-	DrainMax   time.Duration // a container that lives this long after its stop signal is running again
-	KeepExited bool          // containers that failed stay in the set, as Exited
+	Resync    time.Duration // everything is listed and inspected again this often; 0: only on reconnect
+	DrainMax  time.Duration // a container that lives this long after its stop signal is running again
+	Exits     Exits         // which containers stay in the set when they end, as Exited
+	LostAfter time.Duration // the engine away for so long: what runs is Lost; 0: never
 }
+
+// Exits says which containers stay in the set after they ended, until they are removed.
+type Exits int
+
+// None does, those that ended with a failure do, all do.
+const (
+	ExitsNone Exits = iota
+	ExitsFailed
+	ExitsAll
+)
 
 // Phase is where a container stands.
 type Phase string
@@ -34,8 +46,9 @@ const (
 	Running  Phase = "running"  // its process is there, perhaps paused
 	Draining Phase = "draining" // it was told to stop and still lives
 	Held     Phase = "held"     // it restarts again and again; not to be trusted yet
-	Exited   Phase = "exited"   // it ended with a failure (with KeepExited)
+	Exited   Phase = "exited"   // it ended (see Exits)
 	Unknown  Phase = "unknown"  // it is there, the engine cannot say more at present
+	Lost     Phase = "lost"     // it ran when the engine was last heard, which is long ago (see LostAfter)
 )
 
 // Item is one container in a set. It is not changed after it was handed on.
@@ -64,9 +77,10 @@ const (
 	holdWindow = time.Minute
 	holdMax    = 30 * time.Second
 	retryMin   = 100 * time.Millisecond
-	retryMax   = 5 * time.Second
+	retryMax   = 2 * time.Second  // an engine that is back must be seen soon
 	calm       = 10 * time.Second // a stream that lived this long was a good one
 	secondLook = 2 * time.Second  // between the two lists that an empty engine takes to be believed
+	firstLook  = time.Second      // a container that the engine has not described by then is Unknown in the first set
 )
 
 // Watcher watches one engine.
@@ -81,14 +95,18 @@ type Watcher struct {
 
 	// All below belongs to Run.
 	rows      map[string]*row
-	flying    int  // inspections under way
-	changed   bool // there is something to hand on
+	doubts    map[string]time.Time // changes found by looking, by container, and when their events count as missed
+	flying    int                  // inspections under way
+	changed   bool                 // there is something to hand on
 	complete  bool
 	connected bool
 	listing   bool
 	gen       int // of the connection; news of older ones is ignored
 	hangUp    context.CancelFunc
 	since     time.Time // when the connection came, or went
+	gone      string    // why what runs is Lost; empty: it is not
+	lostAt    time.Time // when an engine that is away counts as lost
+	firstAt   time.Time // when the first set no longer waits for containers
 	lastEvent time.Time // the engine's clock
 	backoff   time.Duration
 	dialAt    time.Time
@@ -101,7 +119,7 @@ type Watcher struct {
 func New(cfg Config, engine docker.Engine, log *slog.Logger, reg prometheus.Registerer) *Watcher {
 	w := &Watcher{
 		cfg: cfg, engine: engine, log: log.With("room", "watcher"), m: newMetrics(reg),
-		do: make(chan func()), rows: map[string]*row{}, notes: notes{wake: make(chan struct{}, 1)},
+		do: make(chan func()), rows: map[string]*row{}, doubts: map[string]time.Time{}, notes: notes{wake: make(chan struct{}, 1)},
 	}
 	w.state.Store(&State{})
 	return w
@@ -152,7 +170,8 @@ func (w *Watcher) publish() {
 	}
 }
 
-// isComplete tells whether every container has been inspected, or tried in vain.
+// isComplete tells whether every container has been inspected, or tried in vain: one that
+// the engine cannot describe, as while it starts, shall not keep all others waiting.
 func (w *Watcher) isComplete() bool {
 	if w.complete {
 		return true
@@ -161,7 +180,7 @@ func (w *Watcher) isComplete() bool {
 		return false
 	}
 	for _, r := range w.rows {
-		if r.c == nil && r.failures == 0 {
+		if r.c == nil && r.item == nil {
 			return false
 		}
 	}
@@ -190,6 +209,22 @@ func (w *Watcher) tick(ctx context.Context) time.Duration {
 	if w.connected && !w.listing && due(w.listAt) {
 		w.list(ctx)
 	}
+	if due(w.lostAt) {
+		w.lose()
+	}
+	if !w.complete && due(w.firstAt) {
+		for _, r := range w.rows {
+			if r.c == nil && r.item == nil {
+				r.late = true
+				w.assess(r)
+			}
+		}
+	}
+	for id, at := range w.doubts {
+		if due(at) {
+			w.drifted(id)
+		}
+	}
 	for _, r := range w.rows {
 		if !w.connected {
 			continue
@@ -197,11 +232,6 @@ func (w *Watcher) tick(ctx context.Context) time.Duration {
 		if !r.dirty && !r.flying && due(r.phaseUntil) { // else an inspection will tell more
 			w.assess(r)
 			due(r.phaseUntil)
-		}
-		if due(r.doubtAt) {
-			r.doubtAt = time.Time{}
-			w.drifted(r)
-			continue
 		}
 		if due(r.again) {
 			r.dirty, r.again = true, time.Time{}
@@ -214,6 +244,16 @@ func (w *Watcher) tick(ctx context.Context) time.Duration {
 		next = w.dialAt
 	}
 	return next.Sub(now)
+}
+
+// lose gives up on an engine that is away for long: what ran may run or not.
+func (w *Watcher) lose() {
+	w.lostAt = time.Time{}
+	w.gone = fmt.Sprintf("the engine is away since %s", w.since.UTC().Format(time.RFC3339))
+	w.log.Error("engine lost: what ran on it is out of service until it is back", "away", w.cfg.LostAfter.String())
+	for _, r := range w.rows {
+		w.assess(r)
+	}
 }
 
 // call runs f in the owner and waits for it.

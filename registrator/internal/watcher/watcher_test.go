@@ -134,6 +134,32 @@ func TestEmptyEngineIsASet(t *testing.T) {
 	})
 }
 
+// The engine cannot describe a container while it starts or stops it, and with a fault of
+// its own never can: the others do not wait for that.
+func TestOneThatIsNotDescribed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan error)
+		b := watch(t, Config{}, func(e *dockertest.Engine) {
+			e.Put(running(1, "web"))
+			e.Put(running(2, "stuck"))
+			e.InspectFault = func(of string) error {
+				if of == id(2) {
+					return <-answer
+				}
+				return nil
+			}
+		})
+		defer close(answer)
+		b.want("at first", "none")
+		b.pass(firstLook)
+		b.want("a second later", ":unknown web:running")
+		b.engine.Start(running(3, "new"))
+		b.want("and others come", ":unknown new:running web:running")
+		answer <- nil
+		b.want("described", "new:running stuck:running web:running")
+	})
+}
+
 // The events say one thing, the engine another: the engine is right.
 func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -308,6 +334,32 @@ func TestFrozenStreamIsRepaired(t *testing.T) {
 	})
 }
 
+// What only came, or only went, is counted, too.
+func TestDriftIsCounted(t *testing.T) {
+	for name, change := range map[string]func(e *dockertest.Engine){
+		"one came":                   func(e *dockertest.Engine) { e.Start(running(2, "b")) },
+		"one ended, and was removed": func(e *dockertest.Engine) { e.Die(id(1), 0); e.Remove(id(1)) },
+		"one ended":                  func(e *dockertest.Engine) { e.Die(id(1), 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := watch(t, Config{Resync: 30 * time.Second}, func(e *dockertest.Engine) {
+					e.Put(running(1, "a"))
+					e.Put(running(9, "stays"))
+				})
+				b.pass(2 * time.Second)
+				b.engine.Deaf(true)
+				change(b.engine)
+				b.engine.Deaf(false)
+				b.pass(40 * time.Second)
+				if got := b.drift(); got != 1 {
+					t.Errorf("drift = %v, want 1", got)
+				}
+			})
+		})
+	}
+}
+
 func TestQuietMeansNoDrift(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := watch(t, Config{Resync: 30 * time.Second}, func(e *dockertest.Engine) { e.Put(running(1, "a")) })
@@ -450,7 +502,7 @@ func TestBindingComesLate(t *testing.T) {
 
 func TestKeepExited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := watch(t, Config{KeepExited: true}, func(e *dockertest.Engine) {
+		b := watch(t, Config{Exits: ExitsFailed}, func(e *dockertest.Engine) {
 			for n := range 4 {
 				e.Put(running(n+1, fmt.Sprint("c", n+1)))
 			}
@@ -465,6 +517,49 @@ func TestKeepExited(t *testing.T) {
 		b.engine.Remove(id(2))
 		b.engine.Send(docker.Event{Type: docker.TypeContainer, Action: docker.ActionDestroy, Container: id(2)})
 		b.want("removed", "")
+	})
+}
+
+func TestKeepAllExited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := watch(t, Config{Exits: ExitsAll}, func(e *dockertest.Engine) {
+			e.Put(running(1, "a"))
+			e.Put(docker.Container{ID: id(2), Name: "made", State: "created"})
+		})
+		b.pass(time.Second)
+		b.engine.Kill(id(1), int(syscall.SIGTERM))
+		b.want("told to stop", "a:draining")
+		b.engine.Die(id(1), 0)
+		b.want("ended; what never ran is not there", "a:exited")
+		b.pass(time.Second)
+		b.engine.Start(running(1, "a"))
+		b.want("another life", "a:running")
+	})
+}
+
+// An engine that is away for long: what ran is lost, and back when it is.
+func TestLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := watch(t, Config{LostAfter: 10 * time.Minute}, func(e *dockertest.Engine) {
+			e.Put(running(1, "a"))
+			e.Put(running(2, "b"))
+		})
+		b.pass(time.Hour)
+		b.engine.Away(true)
+		b.pass(9 * time.Minute)
+		b.want("not yet", "a:running b:running")
+		b.pass(2 * time.Minute)
+		b.want("lost", "a:lost b:lost")
+		if i := (*b.latest.Load())[id(1)]; !strings.Contains(i.Reason, "away since") {
+			t.Errorf("reason %q", i.Reason)
+		}
+		b.engine.Remove(id(2))
+		b.engine.Away(false)
+		b.pass(10 * time.Second)
+		b.want("back", "a:running")
+		b.engine.Away(true)
+		b.pass(time.Minute)
+		b.want("away again, not for long", "a:running")
 	})
 }
 

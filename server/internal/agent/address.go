@@ -17,24 +17,24 @@ import (
 
 // addresses are where this agent listens and is reached.
 type addresses struct {
-	bind      string   // IP for cluster traffic; may be unspecified
-	advertise string   // IP that others reach us at
-	serf      string   // IP for gossip
-	http, dns []string // IPs or unix://PATH
+	bind             string   // IP for cluster traffic; may be unspecified
+	advertise        string   // IP that others reach us at
+	wan              string   // the same for other datacenters
+	serf, serfWAN    string   // IPs for gossip
+	http, https, dns []string // IPs or, but for DNS, unix://PATH
 }
 
 // resolve turns the configuration's addresses and templates into IPs.
 func resolve(cfg *config.Config, log *slog.Logger) (addresses, error) {
 	var a addresses
 	var err error
-	if a.bind, err = single("bind_addr", cfg.BindAddr); err != nil {
-		return a, err
+	if cfg.BindInterface != "" {
+		a.bind, err = addressOf(cfg.BindInterface)
+	} else {
+		a.bind, err = single("bind_addr", cfg.BindAddr)
 	}
-	if a.serf, err = single("serf_lan", cfg.SerfLAN); err != nil {
+	if err != nil {
 		return a, err
-	}
-	if a.serf == "" {
-		a.serf = a.bind
 	}
 	if a.advertise, err = single("advertise_addr", cfg.AdvertiseAddr); err != nil {
 		return a, err
@@ -44,32 +44,83 @@ func resolve(cfg *config.Config, log *slog.Logger) (addresses, error) {
 			return a, err
 		}
 	}
-	if ip := net.ParseIP(a.advertise); ip == nil || ip.IsUnspecified() {
-		return a, fmt.Errorf("advertise_addr %q: others cannot reach that; give one address of this host (-advertise)", a.advertise)
-	}
-	clients, err := several("client_addr", cfg.ClientAddr)
-	if err != nil {
-		return a, err
-	}
-	a.http, a.dns = clients, clients
-	if cfg.Addresses.HTTP != "" {
-		if a.http, err = several("addresses.http", cfg.Addresses.HTTP); err != nil {
+	for _, f := range []struct {
+		to                 *string
+		key, text, instead string
+	}{
+		{&a.wan, "advertise_addr_wan", cfg.AdvertiseWAN, a.advertise},
+		{&a.serf, "serf_lan", cfg.SerfLAN, a.bind},
+		{&a.serfWAN, "serf_wan", cfg.SerfWAN, a.bind},
+	} {
+		if *f.to, err = single(f.key, f.text); err != nil {
 			return a, err
 		}
+		if *f.to == "" {
+			*f.to = f.instead
+		}
 	}
-	if cfg.Addresses.DNS != "" {
-		if a.dns, err = several("addresses.dns", cfg.Addresses.DNS); err != nil {
+	for key, ip := range map[string]string{"advertise_addr": a.advertise, "advertise_addr_wan": a.wan} {
+		if ip := net.ParseIP(ip); ip == nil || ip.IsUnspecified() {
+			return a, fmt.Errorf("%s %q: others cannot reach that; give one address of this host (-advertise)", key, ip)
+		}
+	}
+	for _, f := range []struct {
+		to        *[]string
+		key, text string
+	}{
+		{&a.http, "addresses.http", cfg.Addresses.HTTP}, {&a.https, "addresses.https", cfg.Addresses.HTTPS}, {&a.dns, "addresses.dns", cfg.Addresses.DNS},
+	} {
+		if f.text == "" {
+			f.key, f.text = "client_addr", cfg.ClientAddr
+		}
+		if *f.to, err = several(f.key, f.text); err != nil {
 			return a, err
 		}
 	}
 	return a, nil
 }
 
+// addressOf gives the first address of a network interface, IPv4 before IPv6.
+func addressOf(name string) (string, error) {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		var names []string
+		if all, err := net.Interfaces(); err == nil {
+			for _, i := range all {
+				names = append(names, i.Name)
+			}
+		}
+		return "", fmt.Errorf("bind_interface %q: %w; this host has %s", name, err, strings.Join(names, ", "))
+	}
+	all, err := i.Addrs()
+	if err != nil {
+		return "", fmt.Errorf("bind_interface %q: %w", name, err)
+	}
+	six := ""
+	for _, a := range all {
+		n, ok := a.(*net.IPNet)
+		switch {
+		case !ok || n.IP.IsLinkLocalUnicast():
+		case n.IP.To4() != nil:
+			return n.IP.String(), nil
+		case six == "":
+			six = n.IP.String()
+		}
+	}
+	if six == "" {
+		return "", fmt.Errorf("bind_interface %q has no address yet", name)
+	}
+	return six, nil
+}
+
 // several expands a template and gives its addresses, which spaces separate.
 func several(key, text string) ([]string, error) {
-	out, err := template.Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s %q: %w", key, text, err)
+	out := text
+	if strings.Contains(text, "{{") { // or all interfaces would be listed for nothing
+		var err error
+		if out, err = template.Parse(text); err != nil {
+			return nil, fmt.Errorf("%s %q: %w", key, text, err)
+		}
 	}
 	var addrs []string
 	for _, f := range strings.Fields(out) {
@@ -125,20 +176,11 @@ func reachable(bind string, log *slog.Logger) (string, error) {
 	return "", errors.New("no address to advertise was found on this host: give one (-advertise=IP), or -bind=127.0.0.1 to stay alone")
 }
 
-// listenTCP opens addr (an IP, or unix://PATH) with an error that says what to do.
+// listenTCP opens an IP's port with an error that says what to do.
 func listenTCP(key, flag, addr string, port int) (net.Listener, error) {
-	if path, ok := strings.CutPrefix(addr, "unix://"); ok {
-		return listenUnix(key, path)
-	}
 	at := net.JoinHostPort(addr, strconv.Itoa(port))
 	l, err := net.Listen("tcp", at)
 	return l, explain(err, key, flag, at)
-}
-
-func listenUDP(key, flag, addr string, port int) (net.PacketConn, error) {
-	at := net.JoinHostPort(addr, strconv.Itoa(port))
-	c, err := net.ListenPacket("udp", at)
-	return c, explain(err, key, flag, at)
 }
 
 // explain says which setting a listen error is about, and the way out.

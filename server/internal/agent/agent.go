@@ -6,6 +6,7 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,19 +21,28 @@ import (
 	"github.com/rollcall/rollcall/internal/buildinfo"
 	"github.com/rollcall/rollcall/internal/daemon"
 	"github.com/rollcall/rollcall/server/internal/antientropy"
+	"github.com/rollcall/rollcall/server/internal/certificate"
 	"github.com/rollcall/rollcall/server/internal/config"
 	"github.com/rollcall/rollcall/server/internal/consensus"
+	"github.com/rollcall/rollcall/server/internal/dnsserver"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
+	"github.com/rollcall/rollcall/server/internal/event"
 	"github.com/rollcall/rollcall/server/internal/gossip"
+	"github.com/rollcall/rollcall/server/internal/httpapi"
 	"github.com/rollcall/rollcall/server/internal/local"
+	"github.com/rollcall/rollcall/server/internal/logging"
 	"github.com/rollcall/rollcall/server/internal/rpc"
 	"github.com/rollcall/rollcall/server/internal/store"
+	"github.com/rollcall/rollcall/server/internal/telemetry"
+	"github.com/rollcall/rollcall/server/internal/watchplan"
 )
 
 // Options are how an agent is started.
 type Options struct {
 	// Load reads the configuration: at the start, and again at each reload.
 	Load func() (*config.Config, []string, error)
+	// Files are the configuration files and directories that Load reads, to be watched.
+	Files []string
 	// Stdout takes the banner, Stderr the log.
 	Stdout, Stderr io.Writer
 }
@@ -41,6 +51,16 @@ type Options struct {
 type Agent struct {
 	opts    Options
 	conf    atomic.Pointer[config.Config] // replaced by a reload
+	names   *dnsserver.Server             // nil without a DNS door
+	web     *httpapi.Server
+	watches *watchplan.Set
+	certs   *certificate.Keeper // of HTTPS; nil without it
+	peers   *certificate.Peers  // of what goes between agents
+	logs    *logging.Log
+	metrics *telemetry.Telemetry
+
+	checkTLS atomic.Pointer[tls.Config] // what checks use; replaced by a reload
+
 	level   *slog.LevelVar
 	log     *slog.Logger
 	id      string
@@ -48,18 +68,29 @@ type Agent struct {
 	started time.Time
 
 	pool     *gossip.Pool
+	wan      *gossip.Pool // between datacenters; nil on clients and where it is off
+	events   *event.Log
+	asked    chan []byte // commands that others ask for; nil where none are taken
 	endpoint endpoint.Endpoint
+	dial     rpc.Dial // of servers
 	rpcs     *rpc.Pool
+	remote   *rpc.Remote // a client agent's way to servers, nil on a server
 	local    *local.State
 	syncer   *antientropy.Syncer
+	tokens   *tokens
+	resolver *endpoint.Resolver
 
 	// On servers only, else nil.
 	store *store.Store
 	raft  *consensus.Raft
+	calls *rpc.Server
+
+	farMu sync.Mutex
+	far   map[string]*rpc.Remote // guarded by farMu; by datacenter
 
 	reloading sync.Mutex
-	leaving   chan struct{} // closed when a graceful leave has been asked for
 	leaveOnce sync.Once
+	leaving   chan struct{} // closed when a leave begins
 	left      chan struct{} // closed when the leave is done
 
 	closers []func() error // in the order of opening
@@ -84,12 +115,10 @@ func Run(ctx context.Context, opts Options) error {
 		leaving: make(chan struct{}), left: make(chan struct{}),
 	}
 	a.conf.Store(cfg)
-	level, err := daemon.Level(cfg.LogLevel)
-	if err != nil {
+	if err := a.openLog(cfg); err != nil {
 		return err
 	}
-	a.level.Set(level)
-	a.log = daemon.Logger(opts.Stderr, a.level, cfg.LogJSON)
+	defer a.logs.Close()
 	for _, w := range warnings {
 		a.log.Warn("configuration", "warning", w)
 	}
@@ -189,6 +218,11 @@ func (a *Agent) leave() {
 					a.log.Warn("leadership not handed on", "err", err)
 				}
 				cancel()
+			}
+		}
+		if a.wan != nil {
+			if err := a.wan.Leave(); err != nil {
+				a.log.Warn("other datacenters may not know that this server left", "err", err)
 			}
 		}
 		if err := a.pool.Leave(); err != nil {

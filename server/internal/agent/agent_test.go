@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,10 +24,16 @@ func TestAddresses(t *testing.T) {
 		"a template": {func(c *config.Config) {
 			c.BindAddr = `{{ GetAllInterfaces | include "flags" "loopback" | include "type" "IPv4" | limit 1 | join "address" " " }}`
 		}, addresses{bind: "127.0.0.1", advertise: "127.0.0.1", serf: "127.0.0.1"}, ""},
-		"no template": {func(c *config.Config) { c.BindAddr = "{{ Nothing }}" }, addresses{}, "bind_addr"},
-		"two":         {func(c *config.Config) { c.BindAddr = "10.0.0.1 10.0.0.2" }, addresses{}, "give one IP address"},
-		"a name":      {func(c *config.Config) { c.AdvertiseAddr = "host" }, addresses{}, "not an IP address"},
-		"nobody's":    {func(c *config.Config) { c.AdvertiseAddr = "0.0.0.0" }, addresses{}, "others cannot reach that"},
+		"an interface": {func(c *config.Config) { c.BindInterface = "lo" }, addresses{bind: "127.0.0.1", advertise: "127.0.0.1", serf: "127.0.0.1"}, ""},
+		"a client address of an interface that is not there": {func(c *config.Config) {
+			c.BindAddr, c.ClientAddr = "10.0.0.1", `127.0.0.1 {{ GetInterfaceIP "none0" }}`
+		}, addresses{bind: "10.0.0.1", advertise: "10.0.0.1", serf: "10.0.0.1"}, ""},
+		"no interface": {func(c *config.Config) { c.BindInterface = "none0" }, addresses{}, "this host has lo"},
+		"for others":   {func(c *config.Config) { c.BindAddr, c.AdvertiseWAN = "10.0.0.1", "0.0.0.0" }, addresses{}, "advertise_addr_wan"},
+		"no template":  {func(c *config.Config) { c.BindAddr = "{{ Nothing }}" }, addresses{}, "bind_addr"},
+		"two":          {func(c *config.Config) { c.BindAddr = "10.0.0.1 10.0.0.2" }, addresses{}, "give one IP address"},
+		"a name":       {func(c *config.Config) { c.AdvertiseAddr = "host" }, addresses{}, "not an IP address"},
+		"nobody's":     {func(c *config.Config) { c.AdvertiseAddr = "0.0.0.0" }, addresses{}, "others cannot reach that"},
 		"clients": {func(c *config.Config) {
 			c.BindAddr, c.ClientAddr, c.Addresses.HTTP = "10.0.0.1", "127.0.0.1 ::1", "unix:///run/x.sock"
 		},
@@ -83,20 +90,40 @@ func TestNodeID(t *testing.T) {
 func TestUnixSockets(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := listenUnix("addresses.http", path)
+	l, err := listenUnix("addresses.http", path, config.UnixSockets{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := listenUnix("addresses.http", path); err == nil || !strings.Contains(err.Error(), "another process") {
+	if _, err := listenUnix("addresses.http", path, config.UnixSockets{}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a socket in use: %v", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // as a crash leaves it
 	l.Close()
-	again, err := listenUnix("addresses.http", path)
+	again, err := listenUnix("addresses.http", path, config.UnixSockets{})
 	if err != nil {
 		t.Fatalf("after a crash: %v", err)
 	}
 	again.Close()
+}
+
+// A socket has the rights that are configured, and an unknown name is said.
+func TestSocketRights(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := listenUnix("addresses.http", path, config.UnixSockets{Mode: "0620", User: strconv.Itoa(os.Getuid()), Group: strconv.Itoa(os.Getgid())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o620 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := listenUnix("addresses.http", path+"2", config.UnixSockets{User: "no-such-user"}); err == nil || !strings.Contains(err.Error(), `unix_sockets: user "no-such-user"`) {
+		t.Errorf("an unknown user: %v", err)
+	}
+	if _, err := os.Stat(path + "2"); err == nil {
+		t.Error("the refused socket is still there")
+	}
 }
 
 func TestPrepareDir(t *testing.T) {

@@ -1,15 +1,15 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"runtime"
 	"strconv"
-	"strings"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/internal/buildinfo"
+	"github.com/rollcall/rollcall/server/internal/gossip"
 	"github.com/rollcall/rollcall/server/internal/local"
 )
 
@@ -24,7 +24,8 @@ func (d door) Self(context.Context) (*api.Self, error) {
 			"Datacenter": cfg.Datacenter, "PrimaryDatacenter": cfg.PrimaryDC, "NodeName": cfg.NodeName, "NodeID": d.a.id,
 			"Revision": buildinfo.Revision, "Server": cfg.Server, "Version": buildinfo.Compat, "BuildDate": buildinfo.Date,
 		},
-		DebugConfig: d.debugConfig(),
+		DebugConfig: debugConfig(cfg, d.a.addr, d.a.id),
+		Coord:       d.a.pool.Coordinate(),
 		Member:      d.a.pool.Local(),
 		Stats:       d.stats(),
 		Meta:        meta(cfg.NodeMeta),
@@ -36,21 +37,6 @@ func meta(m map[string]string) map[string]string {
 		return map[string]string{}
 	}
 	return m
-}
-
-func (d door) debugConfig() map[string]any {
-	cfg := d.a.cfg()
-	return map[string]any{
-		"AdvertiseAddrLAN": d.a.addr.advertise, "BindAddr": d.a.addr.bind, "Bootstrap": cfg.Bootstrap, "BootstrapExpect": cfg.BootstrapExpect,
-		"ClientAddrs": d.a.addr.http, "DNSDomain": cfg.Domain, "DNSPort": cfg.Ports.DNS, "DataDir": cfg.DataDir, "Datacenter": cfg.Datacenter,
-		"DevMode": cfg.Dev, "EnableDebug": cfg.EnableDebug, "HTTPPort": cfg.Ports.HTTP, "LeaveOnTerm": *cfg.LeaveOnTerm, "LogLevel": strings.ToUpper(cfg.LogLevel),
-		"NodeID": d.a.id, "NodeMeta": meta(cfg.NodeMeta), "NodeName": cfg.NodeName, "SerfPortLAN": cfg.Ports.SerfLAN,
-		"SerfAdvertiseAddrLAN": "tcp://" + net.JoinHostPort(d.a.addr.advertise, strconv.Itoa(cfg.Ports.SerfLAN)),
-		"SerfBindAddrLAN":      "tcp://" + net.JoinHostPort(d.a.addr.serf, strconv.Itoa(cfg.Ports.SerfLAN)),
-		"RPCAdvertiseAddr":     "tcp://" + net.JoinHostPort(d.a.addr.advertise, strconv.Itoa(cfg.Ports.Server)), "ServerMode": cfg.Server,
-		"ServerPort": cfg.Ports.Server, "SessionTTLMin": "0s", "SkipLeaveOnInt": *cfg.SkipLeaveOnInt, "UIConfig": map[string]any{"Enabled": cfg.UI},
-		"RetryJoinLAN": cfg.RetryJoin, "StartJoinAddrsLAN": cfg.StartJoin, "Version": buildinfo.Compat, "Revision": buildinfo.Revision,
-	}
 }
 
 // stats gives the sections that `info` prints.
@@ -78,63 +64,85 @@ func (d door) stats() map[string]map[string]string {
 		"serf_lan": a.pool.Stats(),
 	}
 	if a.raft == nil {
-		out["consul"] = map[string]string{"acl": "disabled", "known_servers": strconv.Itoa(len(a.servers())), "server": "false"}
+		out["consul"] = map[string]string{"acl": onOff(a.cfg().ACL.Enabled), "known_servers": strconv.Itoa(len(a.servers())), "server": "false"}
 		return out
 	}
 	_, addr := a.raft.Leader()
 	out["consul"] = map[string]string{
-		"acl": "disabled", "bootstrap": strconv.FormatBool(a.cfg().Bootstrap), "known_datacenters": "1",
+		"acl": onOff(a.cfg().ACL.Enabled), "bootstrap": strconv.FormatBool(a.cfg().Bootstrap), "known_datacenters": strconv.Itoa(max(1, len(a.datacenters()))),
 		"leader": strconv.FormatBool(a.raft.IsLeader()), "leader_addr": addr, "server": "true",
 	}
 	out["raft"] = a.raft.Stats()
+	out["rpc"] = map[string]string{"calls": strconv.FormatUint(a.calls.Took(), 10)}
+	if a.wan != nil {
+		out["serf_wan"] = a.wan.Stats()
+	}
 	return out
 }
 
-// Members lists the gossip pool. There is no WAN pool yet, so that one has this
-// datacenter's servers.
+// Members lists the gossip pool, or the one between datacenters: nobody where this agent
+// is not in it.
 func (d door) Members(wan bool) ([]api.Member, error) {
-	all := d.a.pool.Members()
-	if !wan {
-		return all, nil
+	switch {
+	case !wan:
+		return d.a.pool.Members(), nil
+	case d.a.wan == nil:
+		return []api.Member{}, nil
 	}
-	out := []api.Member{}
-	for _, m := range all {
-		if m.Tags["role"] == "consul" {
-			m.Name += "." + d.a.cfg().Datacenter
-			out = append(out, m)
-		}
-	}
-	return out, nil
+	return d.a.wan.Members(), nil
 }
 
 // Join joins the agent at addr.
 func (d door) Join(ctx context.Context, addr string, wan bool) error {
+	pool := d.a.pool
 	if wan {
-		return api.Errorf(api.Internal, "joining another datacenter is not built yet")
+		if pool = d.a.wan; pool == nil {
+			return d.a.noWAN()
+		}
 	}
-	n, err := d.a.pool.Join(ctx, []string{addr})
+	n, err := pool.Join(ctx, []string{addr})
 	if n == 0 && err != nil {
 		return fmt.Errorf("join %s: %w", addr, err)
 	}
 	return nil
 }
 
-// Leave begins a graceful leave; the agent ends after it.
+// noWAN says why this agent does not gossip with other datacenters.
+func (a *Agent) noWAN() error {
+	if !a.cfg().Server {
+		return api.Errorf(api.Internal, "Must be a server to join WAN cluster")
+	}
+	return api.Errorf(api.Internal, "WAN federation is disabled: ports.serf_wan is -1")
+}
+
+// Leave takes the agent out of the cluster and returns when that is done; the agent ends
+// then. The leave goes on if the asker does not wait for it.
 func (d door) Leave(ctx context.Context) error {
 	go d.a.leave()
 	select {
-	case <-d.a.leaving:
+	case <-d.a.left:
 	case <-ctx.Done():
 	}
 	return nil
 }
 
-// ForceLeave declares a failed member to have left.
+// ForceLeave declares a failed member to have left. A server of this datacenter has left
+// for the others too.
 func (d door) ForceLeave(node string, prune, wan bool) error {
 	if wan {
-		node = strings.TrimSuffix(node, "."+d.a.cfg().Datacenter)
+		if d.a.wan == nil {
+			return d.a.noWAN()
+		}
+		return d.a.wan.ForceLeave(node, prune)
 	}
-	return d.a.pool.ForceLeave(node, prune)
+	if err := d.a.pool.ForceLeave(node, prune); err != nil || d.a.wan == nil {
+		return err
+	}
+	name := gossip.WANName(node, d.a.cfg().Datacenter)
+	if _, known := d.a.wan.Member(name); !known {
+		return nil
+	}
+	return d.a.wan.ForceLeave(name, prune)
 }
 
 // Reload reads the configuration again.
@@ -146,17 +154,30 @@ func (d door) Services() map[string]*api.Service { return d.a.local.Services() }
 // Checks gives this agent's checks by id.
 func (d door) Checks() map[string]*api.Check { return d.a.local.Checks() }
 
+// Service gives one of this agent's services, nil where there is none.
+func (d door) Service(id string) *api.Service { return d.a.local.Service(id) }
+
+// Check gives one of this agent's checks, nil where there is none.
+func (d door) Check(id string) *api.Check { return d.a.local.Check(id) }
+
+// ServiceChecks gives the checks that bear on a service, and whether there is one.
+func (d door) ServiceChecks(id string) ([]*api.Check, bool) { return d.a.local.ServiceChecks(id) }
+
 // RegisterService adds or replaces a service and its checks.
 func (d door) RegisterService(ctx context.Context, def *api.ServiceDefinition, replaceChecks bool) error {
-	if err := def.Validate(); err != nil { // before supported, which knows kinds only
+	if err := def.Validate(); err != nil { // before allowed, which knows kinds only
 		return err
 	}
 	for _, c := range def.AllChecks() {
-		if err := supported(d.a.cfg(), c, local.FromAPI); err != nil {
+		if err := allowed(d.a.cfg(), c, local.FromAPI); err != nil {
 			return err
 		}
 	}
-	return d.synced(ctx, d.a.local.AddService(def, local.FromAPI, replaceChecks))
+	if err := d.a.local.AddService(def, local.FromAPI, replaceChecks); err != nil {
+		return err
+	}
+	d.a.log.Debug("service registered", "service", cmp.Or(def.ID, def.Name), "name", def.Name)
+	return d.synced(ctx, nil)
 }
 
 // synced waits until the catalog has a change, unless err says there was none. A catalog
@@ -173,7 +194,11 @@ func (d door) synced(ctx context.Context, err error) error {
 
 // DeregisterService removes a service and its checks.
 func (d door) DeregisterService(ctx context.Context, id string) error {
-	return d.synced(ctx, d.a.local.RemoveService(id))
+	if err := d.a.local.RemoveService(id); err != nil {
+		return err
+	}
+	d.a.log.Debug("service deregistered", "service", id)
+	return d.synced(ctx, nil)
 }
 
 // RegisterCheck adds or replaces a check.
@@ -181,7 +206,7 @@ func (d door) RegisterCheck(ctx context.Context, def *api.CheckDefinition) error
 	if err := def.Validate(); err != nil {
 		return err
 	}
-	if err := supported(d.a.cfg(), def, local.FromAPI); err != nil {
+	if err := allowed(d.a.cfg(), def, local.FromAPI); err != nil {
 		return err
 	}
 	return d.synced(ctx, d.a.local.AddCheck(def, local.FromAPI))
@@ -194,7 +219,11 @@ func (d door) DeregisterCheck(ctx context.Context, id string) error {
 
 // UpdateTTL takes the report on a TTL check.
 func (d door) UpdateTTL(ctx context.Context, id, status, output string) error {
-	return d.synced(ctx, d.a.local.TTL(id, status, output))
+	changed, err := d.a.local.TTL(id, status, output)
+	if err == nil && !changed {
+		return nil // ten thousand that are well are nothing to write
+	}
+	return d.synced(ctx, err)
 }
 
 // ServiceMaintenance takes an instance out, or back in.
@@ -205,4 +234,11 @@ func (d door) ServiceMaintenance(ctx context.Context, id string, on bool, reason
 // NodeMaintenance takes the whole node out, or back in.
 func (d door) NodeMaintenance(ctx context.Context, on bool, reason string) error {
 	return d.synced(ctx, d.a.local.NodeMaintenance(on, reason))
+}
+
+func onOff(on bool) string {
+	if on {
+		return "enabled"
+	}
+	return "disabled"
 }

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/google/uuid"
 
+	"github.com/rollcall/rollcall/internal/atomicfile"
 	"github.com/rollcall/rollcall/server/internal/config"
 )
 
@@ -58,35 +58,12 @@ func nodeID(cfg *config.Config) (string, error) {
 	return id, writeID(cfg, id)
 }
 
-// writeID keeps id; half a file is never left.
 func writeID(cfg *config.Config, id string) error {
 	if cfg.DataDir == "" {
 		return nil
 	}
-	path := filepath.Join(cfg.DataDir, "node-id")
-	if err := os.WriteFile(path+".new", []byte(id), 0o600); err != nil {
-		return fmt.Errorf("write node id: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := atomicfile.Write(filepath.Join(cfg.DataDir, "node-id"), []byte(id), 0o600); err != nil {
 		return fmt.Errorf("write node id: %w", err)
 	}
 	return nil
-}
-
-// listenUnix opens a socket file; one that nobody listens on any more is replaced.
-func listenUnix(key, path string) (net.Listener, error) {
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("%s: another process listens on %s: stop that one, or choose another path", key, path)
-	}
-	if info, err := os.Stat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("%s: old socket %s: %w", key, path, err)
-		}
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: listen on %s: %w", key, path, err)
-	}
-	return l, nil
 }

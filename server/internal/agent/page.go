@@ -1,36 +1,33 @@
 package agent
 
 import (
+	"context"
 	"net/http"
-	"strings"
 
-	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/internal/buildinfo"
-	"github.com/rollcall/rollcall/server/internal/endpoint"
+	"github.com/rollcall/rollcall/server/internal/acl"
 	"github.com/rollcall/rollcall/server/internal/ui"
 )
 
-// uiConfig lets the page read the catalog as any stale reader does.
+// uiConfig lets the page ask as a client of this agent does.
 func (a *Agent) uiConfig(path string) ui.Config {
 	cfg := a.cfg()
-	stale := api.QueryOptions{Datacenter: cfg.Datacenter, Consistency: api.Stale}
 	return ui.Config{
-		Path: path, Datacenter: cfg.Datacenter, Node: cfg.NodeName, Version: buildinfo.Version,
-		Domain: strings.TrimSuffix(cfg.Domain, "."),
-		Services: func(r *http.Request) (map[string][]string, error) {
-			ans, err := a.endpoint.Read(r.Context(), &endpoint.Query{Kind: endpoint.Services, QueryOptions: stale})
-			if err != nil {
-				return nil, err
-			}
-			return endpoint.Into[map[string][]string](ans)
-		},
-		Instances: func(r *http.Request, service string) ([]*api.Instance, error) {
-			ans, err := a.endpoint.Read(r.Context(), &endpoint.Query{Kind: endpoint.HealthService, Name: service, QueryOptions: stale})
-			if err != nil {
-				return nil, err
-			}
-			return endpoint.Into[[]*api.Instance](ans)
-		},
-		Members: func() ([]api.Member, error) { return a.pool.Members(), nil },
+		Path: path, Datacenter: cfg.Datacenter, Node: cfg.NodeName, Version: buildinfo.Version, Domain: cfg.Domain, ACL: cfg.ACL.Enabled,
+		Endpoint: a.endpoint,
+		API:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.web.Handler().ServeHTTP(w, r) }),
+		OwnToken: a.agentToken, DefaultToken: func() string { return a.tokens.get(defaultSlot) },
+		Sees: a.sees,
 	}
+}
+
+// sees says what the bearer of a token may see of nodes and services.
+func (a *Agent) sees(ctx context.Context, token string) (func(node, service string) bool, error) {
+	h, err := a.resolver.Resolve(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return func(node, service string) bool {
+		return (node == "" || h.Allowed(acl.Node, node, acl.Read)) && (service == "" || h.Allowed(acl.Service, service, acl.Read))
+	}, nil
 }

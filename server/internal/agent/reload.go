@@ -3,16 +3,15 @@ package agent
 import (
 	"context"
 	"fmt"
+	"strings"
 
-	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/internal/daemon"
-	"github.com/rollcall/rollcall/server/internal/checks"
 	"github.com/rollcall/rollcall/server/internal/config"
 	"github.com/rollcall/rollcall/server/internal/local"
 )
 
-// reload reads the configuration again and takes over what can change while running:
-// log level, services and checks, node meta, limits. A fault in it changes nothing.
+// reload reads the configuration again and takes over what can change while running. A
+// fault in it changes nothing.
 func (a *Agent) reload(ctx context.Context) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
@@ -26,19 +25,46 @@ func (a *Agent) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.fromConfig(next); err != nil {
+	merged, restart := a.cfg().Reload(next)
+	useCertificates, err := a.readCertificates(merged)
+	if err != nil {
+		return err
+	}
+	if err := a.fromConfig(merged); err != nil {
 		return err
 	}
 	for _, w := range warnings {
 		a.log.Warn("configuration", "warning", w)
 	}
-	merged := *a.cfg()
-	merged.LogLevel, merged.NodeMeta, merged.Services, merged.Checks = next.LogLevel, next.NodeMeta, next.Services, next.Checks
-	merged.Limits.MaxConnsPerClient = next.Limits.MaxConnsPerClient
-	a.conf.Store(&merged)
+	if len(restart) > 0 {
+		a.log.Warn("these changes wait for a restart", "keys", strings.Join(restart, " "))
+	}
+	useCertificates()
+	a.local.DiscardOutput(merged.DiscardOutput)
+	a.tokens.configure(merged)
+	a.conf.Store(merged)
 	a.level.Set(level)
+	a.web.Apply(policy(merged))
+	if a.remote != nil {
+		a.remote.Limit(rpcLimits(merged))
+	}
+	a.watches.Replace(a.watchesOf(merged))
+	a.metrics.Filter(merged.Telemetry.PrefixFilter)
+	if a.raft != nil {
+		if err := a.raft.Snapshots(merged.SnapshotThreshold, merged.SnapshotInterval, merged.TrailingLogs); err != nil {
+			a.log.Warn("not taken over", "err", err)
+		}
+	}
+	if a.names != nil {
+		a.names.Reload(a.dnsConfig(merged))
+	}
+	if merged.Server {
+		if err := a.pool.SetTags(a.tags(merged)); err != nil {
+			a.log.Warn("the others are not told of the new settings", "err", err)
+		}
+	}
 	a.syncer.Trigger()
-	a.log.Info("configuration reloaded", "services", len(next.Services), "checks", len(next.Checks))
+	a.log.Info("configuration reloaded", "services", len(merged.Services), "checks", len(merged.Checks))
 	return nil
 }
 
@@ -46,23 +72,15 @@ func (a *Agent) reload(ctx context.Context) error {
 func (a *Agent) fromConfig(cfg *config.Config) error {
 	for _, s := range cfg.Services {
 		for _, c := range s.AllChecks() {
-			if err := supported(cfg, c, local.FromConfig); err != nil {
+			if err := allowed(cfg, c, local.FromConfig); err != nil {
 				return fmt.Errorf("service %q: %w", s.Name, err)
 			}
 		}
 	}
 	for _, c := range cfg.Checks {
-		if err := supported(cfg, c, local.FromConfig); err != nil {
+		if err := allowed(cfg, c, local.FromConfig); err != nil {
 			return fmt.Errorf("check %q: %w", c.Name, err)
 		}
 	}
 	return a.local.ReplaceConfig(cfg.Services, cfg.Checks)
-}
-
-// supported refuses a check that this agent cannot or may not run.
-func supported(cfg *config.Config, c *api.CheckDefinition, src local.Source) error {
-	if k := c.Kind(); (k == "script" || k == "docker") && !cfg.EnableScripts && !(cfg.EnableLocalScripts && src == local.FromConfig) {
-		return api.Errorf(api.Invalid, "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true")
-	}
-	return checks.Supported(c)
 }

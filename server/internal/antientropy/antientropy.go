@@ -22,12 +22,16 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 )
 
-// Local is what the agent vouches for.
+// Local is what the agent vouches for. Rows that it gives are shared.
 type Local interface {
-	// Both gives services and checks of one moment, by id. They are shared.
+	// Wake gives the channel that holds a token when something changed.
+	Wake() <-chan struct{}
+	// Take gives the ids of services and checks that changed since the last call.
+	Take() (services, checks map[string]bool)
+	// Some gives those of the ids that are there.
+	Some(services, checks map[string]bool) (map[string]*api.Service, map[string]*api.Check)
+	// Both gives all services and checks of one moment, by id.
 	Both() (map[string]*api.Service, map[string]*api.Check)
-	// Watch gives a channel that closes at the next change.
-	Watch() <-chan struct{}
 }
 
 // Catalog is where it has to be known. Methods may be called concurrently.
@@ -73,6 +77,8 @@ type Syncer struct {
 	// What the catalog is known to have. Used by Run only.
 	have    *remote
 	outputs map[string]time.Time // when an output that waits is due, by check
+	nextDue time.Time            // none is due before
+	wrote   time.Time            // when the last write was over
 }
 
 // remote is the catalog's rows of this node.
@@ -127,9 +133,8 @@ func (s *Syncer) Run(ctx context.Context) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
 	defer func() { s.tell(s.takeWaiting(), context.Canceled) }()
-	failing := false
+	failing, why := false, api.Internal
 	for {
-		changed := s.local.Watch()
 		waiting := s.takeWaiting()
 		read, err := s.round(ctx)
 		s.tell(waiting, err)
@@ -138,9 +143,11 @@ func (s *Syncer) Run(ctx context.Context) error {
 		}
 		wait := s.nextOutput()
 		if err != nil {
-			if !failing {
+			kind := api.KindOf(err)
+			if !failing || kind != why { // no leader yet, then no right: the second is news
 				s.log.Warn("the catalog is not equal to this agent; trying on", "err", err)
 			}
+			why = kind
 			wait = retry.NextBackOff()
 		} else {
 			if failing {
@@ -156,7 +163,7 @@ func (s *Syncer) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-changed:
+		case <-s.local.Wake():
 		case <-s.wake:
 		case <-again.C:
 		case <-full.C:
@@ -199,7 +206,9 @@ func (s *Syncer) round(ctx context.Context) (read bool, err error) {
 	read = s.full || s.have == nil
 	s.full = false
 	s.mu.Unlock()
+	newServices, newChecks := s.local.Take() // before the rows: what changes meanwhile comes again
 	node := s.cfg.Node()
+	before := s.have
 	if read {
 		n, services, checks, err := s.cat.Registered(ctx, node.Node)
 		if err != nil {
@@ -207,9 +216,26 @@ func (s *Syncer) round(ctx context.Context) (read bool, err error) {
 			return true, err
 		}
 		s.have = known(n, services, checks)
+		if before != nil && time.Since(s.wrote) >= calm {
+			s.tellForeign(node.Node, foreign(before, s.have))
+		}
 	}
-	services, checks := s.local.Both()
-	d := diff(node, services, checks, s.have, s.dueOutputs(checks))
+	var services map[string]*api.Service
+	var checks map[string]*api.Check
+	view := s.have
+	if read {
+		services, checks = s.local.Both()
+		s.forgetOutputs(checks)
+	} else {
+		services, checks, view = s.narrow(newServices, newChecks)
+	}
+	d := diff(node, services, checks, view, s.dueOutputs(checks))
+	if before == nil {
+		s.tellStrangers(node.Node, d)
+	}
+	if d.node != nil || len(d.steps) > 0 {
+		defer func() { s.wrote = time.Now() }()
+	}
 	if err := s.send(ctx, d); err != nil {
 		s.have = nil // what failed may have happened: the next round looks
 		return read, err
@@ -232,11 +258,17 @@ func known(n *api.Node, services map[string]*api.Service, checks map[string]*api
 // that is left side by side. What went through is remembered; the rest is for the next
 // round, and is then read anew.
 func (s *Syncer) send(ctx context.Context, d difference) error {
+	var errs []error
 	if d.node != nil {
-		if err := s.cat.Register(ctx, d.node); err != nil {
+		err := s.cat.Register(ctx, d.node)
+		switch {
+		case err == nil:
+			s.have.node = nodeOf(d.node)
+		case api.KindOf(err) == api.Forbidden: // services with tokens of their own may go on
+			errs = append(errs, err)
+		default:
 			return err
 		}
-		s.have.node = nodeOf(d.node)
 	}
 	type outcome struct {
 		step step
@@ -257,7 +289,6 @@ func (s *Syncer) send(ctx context.Context, d difference) error {
 			done <- outcome{st, err}
 		}()
 	}
-	var errs []error
 	for range d.steps {
 		o := <-done
 		if o.err != nil {
@@ -296,7 +327,53 @@ func (s *Syncer) remember(st step) {
 	}
 }
 
-// dueOutputs names the checks whose output alone changed and is due now.
+// narrow gives both sides of what changed, and of nothing else, so that a round costs as
+// much as it has to say (A8): the changed rows, the checks whose output is due, and the
+// services that those checks belong to, here or there.
+func (s *Syncer) narrow(services, checks map[string]bool) (map[string]*api.Service, map[string]*api.Check, *remote) {
+	if now := time.Now(); !now.Before(s.nextDue) {
+		s.nextDue = now.Add(time.Hour)
+		for id, at := range s.outputs {
+			if !now.Before(at) {
+				checks[id] = true
+			} else if at.Before(s.nextDue) {
+				s.nextDue = at
+			}
+		}
+	}
+	view := &remote{node: s.have.node, services: map[string]*api.Service{}, checks: map[string]*api.Check{}}
+	_, rows := s.local.Some(nil, checks)
+	for id := range checks {
+		if c := rows[id]; c != nil {
+			services[c.ServiceID] = true
+		} else {
+			delete(s.outputs, id)
+		}
+		if c := s.have.checks[id]; c != nil {
+			view.checks[id] = c
+			services[c.ServiceID] = true
+		}
+	}
+	own, _ := s.local.Some(services, nil)
+	for id := range services {
+		if v := s.have.services[id]; v != nil {
+			view.services[id] = v
+		}
+	}
+	return own, rows, view
+}
+
+// forgetOutputs forgets what waits of checks that are gone.
+func (s *Syncer) forgetOutputs(checks map[string]*api.Check) {
+	for id := range s.outputs {
+		if checks[id] == nil {
+			delete(s.outputs, id)
+		}
+	}
+}
+
+// dueOutputs names those of the checks whose output alone changed and is due now. The
+// first output goes at once: why a new check fails is what somebody looks for.
 func (s *Syncer) dueOutputs(checks map[string]*api.Check) map[string]bool {
 	now, due := time.Now(), map[string]bool{}
 	for id, c := range checks {
@@ -305,7 +382,7 @@ func (s *Syncer) dueOutputs(checks map[string]*api.Check) map[string]bool {
 			delete(s.outputs, id)
 			continue
 		}
-		if s.cfg.OutputInterval <= 0 {
+		if s.cfg.OutputInterval <= 0 || old.Output == "" {
 			due[id] = true
 			continue
 		}
@@ -313,6 +390,9 @@ func (s *Syncer) dueOutputs(checks map[string]*api.Check) map[string]bool {
 		if !ok {
 			at = now.Add(s.cfg.OutputInterval/2 + rand.N(s.cfg.OutputInterval))
 			s.outputs[id] = at
+			if at.Before(s.nextDue) {
+				s.nextDue = at
+			}
 		}
 		due[id] = !now.Before(at)
 	}
@@ -321,9 +401,8 @@ func (s *Syncer) dueOutputs(checks map[string]*api.Check) map[string]bool {
 
 // nextOutput is how long until the next output that waits is due.
 func (s *Syncer) nextOutput() time.Duration {
-	wait := time.Hour
-	for _, at := range s.outputs {
-		wait = min(wait, time.Until(at))
+	if len(s.outputs) == 0 {
+		return time.Hour
 	}
-	return max(wait, 0)
+	return max(time.Until(s.nextDue), 0)
 }

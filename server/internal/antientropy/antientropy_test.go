@@ -1,10 +1,14 @@
 package antientropy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,16 +22,24 @@ type fakeLocal struct {
 	mu       sync.Mutex
 	services map[string]*api.Service
 	checks   map[string]*api.Check
-	changed  chan struct{}
+	wake     chan struct{}
+	looked   int // rows asked for by id
+	bothes   int // calls of Both
+
+	newServices, newChecks map[string]bool
 }
 
 func newLocal() *fakeLocal {
-	return &fakeLocal{services: map[string]*api.Service{}, checks: map[string]*api.Check{}, changed: make(chan struct{})}
+	return &fakeLocal{
+		services: map[string]*api.Service{}, checks: map[string]*api.Check{}, wake: make(chan struct{}, 1),
+		newServices: map[string]bool{}, newChecks: map[string]bool{},
+	}
 }
 
 func (l *fakeLocal) Both() (map[string]*api.Service, map[string]*api.Check) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.bothes++
 	s, c := map[string]*api.Service{}, map[string]*api.Check{}
 	for k, v := range l.services {
 		s[k] = v
@@ -38,18 +50,62 @@ func (l *fakeLocal) Both() (map[string]*api.Service, map[string]*api.Check) {
 	return s, c
 }
 
-func (l *fakeLocal) Watch() <-chan struct{} {
+func (l *fakeLocal) Wake() <-chan struct{} { return l.wake }
+
+func (l *fakeLocal) Take() (services, checks map[string]bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.changed
+	services, checks = l.newServices, l.newChecks
+	l.newServices, l.newChecks = map[string]bool{}, map[string]bool{}
+	return services, checks
 }
 
+func (l *fakeLocal) Some(services, checks map[string]bool) (map[string]*api.Service, map[string]*api.Check) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.looked += len(services) + len(checks)
+	s, c := map[string]*api.Service{}, map[string]*api.Check{}
+	for id := range services {
+		if v := l.services[id]; v != nil {
+			s[id] = v
+		}
+	}
+	for id := range checks {
+		if v := l.checks[id]; v != nil {
+			c[id] = v
+		}
+	}
+	return s, c
+}
+
+// change lets f change the maps, and notes what is another then.
 func (l *fakeLocal) change(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	services, checks := maps.Clone(l.services), maps.Clone(l.checks)
 	f()
-	close(l.changed)
-	l.changed = make(chan struct{})
+	for id, v := range l.services {
+		if services[id] != v {
+			l.newServices[id] = true
+		}
+		delete(services, id)
+	}
+	for id, v := range l.checks {
+		if checks[id] != v {
+			l.newChecks[id] = true
+		}
+		delete(checks, id)
+	}
+	for id := range services {
+		l.newServices[id] = true
+	}
+	for id := range checks {
+		l.newChecks[id] = true
+	}
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // fakeCatalog counts what is asked of it, and can be away.
@@ -317,6 +373,120 @@ func TestA6OutputsWait(t *testing.T) {
 	})
 }
 
+func TestA6TheFirstOutputGoesAtOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, 5*time.Minute, func(t *testing.T, _ *Syncer, l *fakeLocal, c *fakeCatalog) {
+		l.change(func() { l.checks["k"] = chk("k", "", api.Critical, "") })
+		synctest.Wait()
+		l.change(func() { l.checks["k"] = chk("k", "", api.Critical, "connection refused") })
+		synctest.Wait()
+		if got := c.check("k").Output; got != "connection refused" {
+			t.Errorf("output %q", got)
+		}
+	})
+}
+
+// Outputs of many checks that wait for different times all arrive, and a check that goes
+// while its output waits is no more than gone.
+func TestA6ManyOutputs(t *testing.T) {
+	t.Parallel()
+	bubble(t, 5*time.Minute, func(t *testing.T, _ *Syncer, l *fakeLocal, c *fakeCatalog) {
+		const many = 50
+		set := func(output string) {
+			l.change(func() {
+				for i := range many {
+					id := fmt.Sprint("k", i)
+					l.checks[id] = chk(id, "", api.Passing, output)
+				}
+			})
+			synctest.Wait()
+		}
+		set("one")
+		set("two")
+		time.Sleep(3 * time.Minute)
+		set("three") // waits no longer for it
+		l.change(func() { delete(l.checks, "k0") })
+		time.Sleep(8 * time.Minute) // what went as "two" a moment before waits anew
+		synctest.Wait()
+		if c.check("k0") != nil {
+			t.Error("the check that is gone is in the catalog")
+		}
+		for i := 1; i < many; i++ {
+			id := fmt.Sprint("k", i)
+			if got := c.check(id).Output; got != "three" {
+				t.Errorf("%s: output %q", id, got)
+			}
+		}
+	})
+}
+
+// Random changes, each in a round of its own or with others, leave the catalog equal;
+// and looking costs as much as changed.
+func TestA8RoundsAreNarrow(t *testing.T) {
+	t.Parallel()
+	bubble(t, 0, func(t *testing.T, _ *Syncer, l *fakeLocal, c *fakeCatalog) {
+		r := rand.New(rand.NewPCG(1, 2))
+		changes := 0
+		for step := range 2000 {
+			l.change(func() {
+				service := fmt.Sprint("s", r.IntN(20))
+				check := fmt.Sprint("k", r.IntN(40))
+				changes += 4
+				switch r.IntN(6) {
+				case 0: // with its checks, as the agent does
+					delete(l.services, service)
+					for id, k := range l.checks {
+						if k.ServiceID == service {
+							changes++
+							delete(l.checks, id)
+						}
+					}
+				case 1, 2:
+					s := svc(service)
+					s.Port = r.IntN(3)
+					l.services[service] = s
+				case 3:
+					delete(l.checks, check)
+				default:
+					if l.services[service] == nil {
+						service = ""
+					}
+					l.checks[check] = chk(check, service, []string{api.Passing, api.Critical}[r.IntN(2)], fmt.Sprint(r.IntN(3)))
+				}
+			})
+			if r.IntN(3) > 0 {
+				continue
+			}
+			synctest.Wait()
+			l.mu.Lock()
+			c.mu.Lock()
+			if len(l.services) != len(c.services) || len(l.checks) != len(c.checks) {
+				t.Fatalf("step %d: %d services and %d checks here, %d and %d there", step, len(l.services), len(l.checks), len(c.services), len(c.checks))
+			}
+			for id, v := range l.services {
+				if have := c.services[id]; have == nil || !v.Equal(have) {
+					t.Fatalf("step %d: service %s: %+v there, want %+v", step, id, c.services[id], v)
+				}
+			}
+			for id, v := range l.checks {
+				if k := c.checks[id]; !sameCheck(v, k) || k.Output != v.Output {
+					t.Fatalf("step %d: check %s: %+v there, want %+v", step, id, k, v)
+				}
+			}
+			c.mu.Unlock()
+			l.mu.Unlock()
+		}
+		if reads, _ := c.counts(); reads != 1 {
+			t.Errorf("%d reads of the catalog, want the first", reads)
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.bothes != 1 || l.looked > changes {
+			t.Errorf("%d full looks and %d rows for %d changes", l.bothes, l.looked, changes)
+		}
+	})
+}
+
 func TestA7TagOverride(t *testing.T) {
 	t.Parallel()
 	bubble(t, 0, func(t *testing.T, s *Syncer, l *fakeLocal, c *fakeCatalog) {
@@ -339,6 +509,61 @@ func TestA7TagOverride(t *testing.T) {
 	})
 }
 
+// What others write is named once, and put back; what the leader keeps is not.
+func TestA9WhoOverwritesWhom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l, c := newLocal(), newCatalog()
+		c.node = &api.Node{Node: "n1"}
+		c.services["left"] = svc("left")
+		s := New(Config{
+			Node: func() api.Registration { return api.Registration{Node: "n1", Address: "10.0.0.1"} }, Size: func() int { return 1 },
+			Log: slog.New(slog.NewTextHandler(&log, nil)),
+		}, l, c)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		said := func() string {
+			synctest.Wait()
+			defer log.Reset()
+			return log.String()
+		}
+		if text := said(); !strings.Contains(text, "level=INFO") || !strings.Contains(text, `rows="[service left]"`) {
+			t.Errorf("of the first reading: %s", text)
+		}
+		tagged := *svc("tagged")
+		tagged.EnableTagOverride = true
+		l.change(func() { l.services["web"], l.services["db"], l.services["tagged"] = svc("web"), svc("db"), &tagged })
+		time.Sleep(2 * calm)
+		if text := said(); text != "" {
+			t.Errorf("of the agent's own changes: %s", text)
+		}
+		c.set(func() {
+			other, over := *svc("web"), tagged
+			other.Port, over.Tags = 99, []string{"by the catalog"}
+			c.services["web"], c.services["tagged"], c.services["alien"] = &other, &over, svc("alien")
+			delete(c.services, "db")
+			c.checks[api.SerfHealth] = chk(api.SerfHealth, "", api.Critical, "")
+		})
+		s.Trigger()
+		text := said()
+		if !strings.Contains(text, "level=WARN") || !strings.Contains(text, `rows="[service alien added service db removed service web changed]" count=3`) {
+			t.Errorf("of others' changes: %s", text)
+		}
+		if c.service("web").Port == 99 || c.service("db") == nil || c.service("alien") != nil {
+			t.Error("not put back")
+		}
+		s.Trigger()
+		if text := said(); text != "" {
+			t.Errorf("of what it put back itself: %s", text)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func BenchmarkSync(b *testing.B) {
 	l, c := newLocal(), newCatalog()
 	c.latency = time.Millisecond
@@ -350,7 +575,11 @@ func BenchmarkSync(b *testing.B) {
 	b.SetParallelism(64)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			l.change(func() { n++; id := fmt.Sprint(n); l.services[id] = svc(id) })
+			l.mu.Lock() // change compares the maps, which would be what is measured
+			n++
+			id := fmt.Sprint(n)
+			l.services[id], l.newServices[id] = svc(id), true
+			l.mu.Unlock()
 			if err := s.Sync(ctx); err != nil {
 				b.Error(err)
 			}

@@ -48,7 +48,7 @@ func diff(node api.Registration, services map[string]*api.Service, checks map[st
 		r := base
 		r.Checks = changed[id]
 		switch {
-		case old == nil || !sameService(want, old):
+		case old == nil || !want.Equal(old):
 			r.Service = want
 		case len(r.Checks) == 0:
 			continue
@@ -85,12 +85,6 @@ func nodeOf(r *api.Registration) *api.Node {
 func sameNode(want api.Registration, have *api.Node) bool {
 	return have != nil && have.ID == want.ID && have.Address == want.Address &&
 		maps.Equal(have.TaggedAddresses, want.TaggedAddresses) && maps.Equal(have.Meta, want.NodeMeta)
-}
-
-func sameService(a, b *api.Service) bool {
-	return a.Service == b.Service && a.Address == b.Address && a.Port == b.Port && a.Weights == b.Weights &&
-		a.EnableTagOverride == b.EnableTagOverride && slices.Equal(a.Tags, b.Tags) &&
-		maps.Equal(a.TaggedAddresses, b.TaggedAddresses) && maps.Equal(a.Meta, b.Meta)
 }
 
 // sameCheck leaves out the output, and the tags that follow the service.

@@ -1,12 +1,15 @@
-// Package checks runs health checks and reports their results. It is level-triggered: it
-// is given the checks that should run, compares them with those that do, and starts and
-// stops the difference; a check whose definition did not change goes on undisturbed. One
-// file holds one kind. It knows neither where definitions come from nor where results
-// go.
+// Package checks runs health checks and reports their results. One file holds one kind.
+// A single goroutine owns all checks and one timer; a check has a goroutine of its own
+// only while it looks at something. The room is told what changed, so that a change
+// costs as much as it is large, and a check whose definition did not change goes on
+// undisturbed. It knows neither where definitions come from nor where results go: both
+// are its Source. The composition root runs it.
 package checks
 
 import (
 	"context"
+	"crypto/tls"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
@@ -19,173 +22,285 @@ import (
 // Wanted is a check that should run.
 type Wanted struct {
 	Def *api.CheckDefinition
-	// Status is the present one.
+	// Status is the present one, where thresholds begin.
 	Status string
-	// Expires is when a TTL check turns critical unless it is reported on; zero for a
-	// full TTL from now.
-	Expires time.Time
-	Output  string
+	// Refused, if set, says why the check may not run here; it is critical then.
+	Refused error
+}
+
+// Changes are what became different.
+type Changes struct {
+	// Checks are definitions that are new, changed or gone (nil), by check id.
+	Checks map[string]*Wanted
+	// Health are the ids of services whose health may have changed; "" is the node's.
+	Health []string
+}
+
+// Source is whose checks these are. Its methods are called by Run's goroutine only.
+type Source interface {
+	// Wake gives the channel that holds a token when there are changes.
+	Wake() <-chan struct{}
+	// Take gives what changed since the last call; the first call gives everything.
+	Take() Changes
+	// Report takes a check's result. A check that is gone is none of its concern.
+	Report(id, status, output string)
+	// Expire turns a TTL check critical if its last report has run out, and says when to
+	// look again. The output is made from the last one.
+	Expire(id string, output func(last string) string) (look time.Time)
+	// ServiceChecks gives the checks that bear on a service of this agent, and whether
+	// there is one of that id.
+	ServiceChecks(service string) (all []*api.Check, known bool)
+}
+
+// Catalog is what alias checks of other nodes read.
+type Catalog interface {
+	// NodeChecks blocks until a node's checks are newer than index, or some time is over.
+	NodeChecks(ctx context.Context, node string, index uint64) (all []*api.Check, next uint64, err error)
+	// NodeService reports whether a node has a service of that id.
+	NodeService(ctx context.Context, node, service string) (bool, error)
+}
+
+// Executor runs commands inside containers.
+type Executor interface {
+	Exec(ctx context.Context, container string, cmd []string, out io.Writer) (exitCode int, err error)
 }
 
 // Config is what New needs.
 type Config struct {
-	// Report takes a result. It may be called concurrently and must not block for long.
-	Report func(id, status, output string)
-	// Splay bounds the random delay before a check's first run; default its interval.
-	Splay time.Duration
-	Log   *slog.Logger
+	// Node is this agent's name.
+	Node string
+	// MaxOutput is how many bytes of output a check keeps, unless it wants less. Default 4096.
+	MaxOutput int
+	// TLS gives the base of what checks over TLS use, for an agent that shows its own
+	// certificate to what it checks; nil for none. Each look asks anew.
+	TLS func() *tls.Config
+	// Docker runs commands for docker checks.
+	Docker Executor
+	// Catalog is read by alias checks.
+	Catalog Catalog
+	Log     *slog.Logger
 }
 
 // Runner runs checks. Run may be called once.
 type Runner struct {
-	cfg     Config
-	log     *slog.Logger
-	running map[string]*running // used by Run only
+	cfg Config
+	src Source
+	log *slog.Logger
+
+	// Used by Run's goroutine only.
+	entries  map[string]*entry
+	schedule schedule
+	aliases  map[string]map[*entry]bool // local alias checks, by the service they follow
+
+	results chan result
 	group   sync.WaitGroup
 }
 
-type running struct {
-	def     *api.CheckDefinition
-	expires time.Time
-	stop    context.CancelFunc
-	done    chan struct{}
+// entry is a check that runs.
+type entry struct {
+	id     string
+	want   *Wanted
+	said   string // the status last reported
+	judge  threshold
+	probe  probe     // nil for kinds that are not repeated
+	next   time.Time // when it is due, while scheduled
+	at     int       // its place in the schedule
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
-// A probe is one look at whether something is well.
+// result is what a probe found.
+type result struct {
+	entry          *entry
+	status, output string
+}
+
+// A probe is one look at whether something is well. Its context ends at the check's
+// timeout.
 type probe func(ctx context.Context) (status, output string)
 
-// Supported refuses a kind of check that this version cannot run.
-func Supported(def *api.CheckDefinition) error {
-	switch kind := def.Kind(); kind {
-	case "ttl", "http", "tcp":
-		return nil
-	default:
-		return api.Errorf(api.Invalid, "checks of kind %q are not run by this version; use a TTL, HTTP or TCP check", kind)
+// New makes a runner; it starts nothing.
+func New(cfg Config, src Source) *Runner {
+	if cfg.MaxOutput == 0 {
+		cfg.MaxOutput = 4096
+	}
+	if cfg.TLS == nil {
+		cfg.TLS = func() *tls.Config { return nil }
+	}
+	return &Runner{
+		cfg: cfg, src: src, log: cfg.Log.With("room", "checks"),
+		entries: map[string]*entry{}, aliases: map[string]map[*entry]bool{}, results: make(chan result),
 	}
 }
 
-// New makes a runner; it starts nothing.
-func New(cfg Config) *Runner {
-	return &Runner{cfg: cfg, log: cfg.Log.With("room", "checks"), running: map[string]*running{}}
-}
-
-// Run keeps the checks that run equal to what desired gives, and looks again whenever
-// the channel that changed gave before has closed, until ctx ends. It returns when the
-// last check has ended.
-func (r *Runner) Run(ctx context.Context, changed func() <-chan struct{}, desired func() map[string]Wanted) error {
+// Run runs what the source wants until ctx ends. It returns when the last probe has
+// ended.
+func (r *Runner) Run(ctx context.Context) error {
 	defer r.group.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		news := changed()
-		r.apply(ctx, desired())
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-news:
+		case <-r.src.Wake():
+			r.take(ctx)
+		case res := <-r.results:
+			r.finish(res)
+		case <-timer.C:
+			now := time.Now()
+			for e, ok := r.schedule.due(now); ok; e, ok = r.schedule.due(now) {
+				r.due(e, now)
+			}
 		}
+		timer.Reset(r.schedule.wait(time.Now()))
 	}
 }
 
-// apply starts and stops the difference.
-func (r *Runner) apply(ctx context.Context, desired map[string]Wanted) {
-	for id, run := range r.running {
-		w, ok := desired[id]
-		if ok && reflect.DeepEqual(w.Def, run.def) && (run.expires.Equal(w.Expires) || w.Def.TTL == 0) {
-			continue
+// take starts and stops what changed.
+func (r *Runner) take(ctx context.Context) {
+	c := r.src.Take()
+	for id, want := range c.Checks {
+		old := r.entries[id]
+		if old != nil {
+			if want != nil && undisturbed(old.want, want) {
+				old.said, old.judge.status = want.Status, want.Status
+				continue
+			}
+			r.stop(old)
 		}
-		run.stop()
-		<-run.done // or a late result of the old one would follow the new one's
-		delete(r.running, id)
-	}
-	for id, w := range desired {
-		if r.running[id] != nil {
-			continue
+		if want != nil {
+			r.start(ctx, id, want)
 		}
-		own, stop := context.WithCancel(ctx)
-		run := &running{def: w.Def, expires: w.Expires, stop: stop, done: make(chan struct{})}
-		r.running[id] = run
-		r.group.Go(func() {
-			defer close(run.done)
-			r.run(own, id, w)
-		})
 	}
+	r.followers(c.Health)
 }
 
-// run runs one check until ctx ends.
-func (r *Runner) run(ctx context.Context, id string, w Wanted) {
-	switch w.Def.Kind() {
+// undisturbed reports whether a check goes on as it does: it is registered again as it
+// was. Between two looks of ours it may also have been removed and come back without what
+// was reported on it. What is repeated reports soon; what only reports changes begins anew.
+func undisturbed(old, want *Wanted) bool {
+	return want.Refused == nil && old.Refused == nil && want.Def.Kind() != "alias" && reflect.DeepEqual(want.Def, old.Def)
+}
+
+// stop ends a check. A probe that is under way may end later; its result is dropped.
+func (r *Runner) stop(e *entry) {
+	e.cancel()
+	r.schedule.drop(e)
+	r.unfollow(e)
+	delete(r.entries, e.id)
+}
+
+// start begins a check. The first look is after a random part of the interval, so that
+// many checks registered at once do not look at once.
+func (r *Runner) start(ctx context.Context, id string, want *Wanted) {
+	e := &entry{id: id, want: want, said: want.Status, judge: threshold{def: want.Def, status: want.Status}, at: unscheduled}
+	e.ctx, e.cancel = context.WithCancel(ctx)
+	r.entries[id] = e
+	if want.Refused != nil {
+		r.src.Report(id, api.Critical, want.Refused.Error())
+		return
+	}
+	switch want.Def.Kind() {
 	case "ttl":
-		r.ttl(ctx, id, w)
+		r.schedule.put(e, time.Now())
+		return
+	case "alias":
+		r.follow(e)
+		return
+	}
+	if e.probe = r.probe(want.Def); e.probe == nil {
+		return
+	}
+	if d := time.Duration(want.Def.Interval); d < api.MinInterval {
+		r.log.Warn("the interval of a check is too short; it is raised", "check", id, "interval", d.String(), "to", api.MinInterval.String())
+	}
+	r.schedule.put(e, time.Now().Add(rand.N(interval(want.Def))))
+}
+
+// probe makes the probe of a kind, nil if there is none.
+func (r *Runner) probe(def *api.CheckDefinition) probe {
+	switch def.Kind() {
 	case "http":
-		p, done := httpProbe(w.Def)
-		defer done()
-		r.repeat(ctx, id, w, p)
+		return r.httpProbe(def)
 	case "tcp":
-		r.repeat(ctx, id, w, tcpProbe(w.Def))
+		return r.tcpProbe(def)
+	case "udp":
+		return udpProbe(def)
+	case "grpc":
+		return r.grpcProbe(def)
+	case "h2ping":
+		return r.h2pingProbe(def)
+	case "docker":
+		return r.dockerProbe(def)
+	case "script":
+		return r.scriptProbe(def)
+	case "os_service":
+		return osServiceProbe(def)
 	}
+	return nil
 }
 
-// repeat probes at the check's interval, the first time after a random part of it, so
-// that many checks registered at once do not probe at once.
-func (r *Runner) repeat(ctx context.Context, id string, w Wanted, p probe) {
-	interval := max(time.Duration(w.Def.Interval), api.MinInterval)
-	splay := interval
-	if r.cfg.Splay > 0 {
-		splay = min(splay, r.cfg.Splay)
-	}
-	next := time.NewTimer(rand.N(splay))
-	defer next.Stop()
-	limit := time.Duration(w.Def.Timeout)
-	if limit <= 0 {
-		limit = defaultTimeout
-	}
-	judge := threshold{def: w.Def, status: w.Status}
-	for {
-		select {
-		case <-ctx.Done():
+// due looks: at a TTL here and now, at all else in a goroutine of its own.
+func (r *Runner) due(e *entry, now time.Time) {
+	if e.probe == nil {
+		look := r.src.Expire(e.id, expired)
+		if look.IsZero() { // it is gone; should it come back, it is new
+			r.stop(e)
 			return
-		case <-next.C:
 		}
-		bounded, cancel := context.WithTimeout(ctx, limit)
-		status, output := p(bounded)
+		r.schedule.put(e, later(look, now))
+		return
+	}
+	r.group.Go(func() {
+		ctx, cancel := context.WithTimeoutCause(e.ctx, timeout(e.want.Def), errTimeout)
+		status, output := e.probe(ctx)
 		cancel()
-		if ctx.Err() != nil {
-			return
+		select {
+		case r.results <- result{e, status, output}:
+		case <-e.ctx.Done():
 		}
-		r.cfg.Report(id, judge.take(status), output)
-		next.Reset(interval)
-	}
+	})
 }
 
-// defaultTimeout bounds one probe.
-const defaultTimeout = 10 * time.Second
-
-// threshold turns single results into a status: only as many successes, or failures, in
-// a row as the definition asks for change it.
-type threshold struct {
-	def             *api.CheckDefinition
-	status          string
-	passes, failing int
+// finish takes the result of a look; the next one is an interval after it.
+func (r *Runner) finish(res result) {
+	e := res.entry
+	if r.entries[e.id] != e {
+		return // stopped while it looked
+	}
+	if e.probe == nil { // an alias
+		r.report(e, res.status, res.output)
+		return
+	}
+	if status, settled := e.judge.take(res.status); settled {
+		r.report(e, status, res.output)
+	}
+	r.schedule.put(e, time.Now().Add(interval(e.want.Def)))
 }
 
-func (t *threshold) take(result string) string {
-	if result != api.Critical {
-		t.failing = 0
-		if t.passes++; t.passes >= max(t.def.SuccessBeforePassing, 1) || t.status == result {
-			t.status = result
+// report hands on a result, and logs what it changed.
+func (r *Runner) report(e *entry, status, output string) {
+	if e.said != status {
+		level := slog.LevelWarn
+		if status == api.Passing {
+			level = slog.LevelInfo
 		}
-		return t.status
+		r.log.Log(e.ctx, level, "check changed", "check", e.id, "from", e.said, "to", status)
 	}
-	t.passes = 0
-	t.failing++
-	warn := t.def.FailuresBeforeWarning
-	if warn == 0 {
-		warn = t.def.FailuresBeforeCritical
+	e.said = status
+	r.src.Report(e.id, status, output)
+}
+
+// interval is the pause between two looks.
+func interval(def *api.CheckDefinition) time.Duration {
+	return max(time.Duration(def.Interval), api.MinInterval)
+}
+
+// outputSize is how many bytes of output a check keeps.
+func (r *Runner) outputSize(def *api.CheckDefinition) int {
+	if def.OutputMaxSize > 0 {
+		return min(def.OutputMaxSize, r.cfg.MaxOutput)
 	}
-	switch {
-	case t.failing >= max(t.def.FailuresBeforeCritical, 1):
-		t.status = api.Critical
-	case t.failing >= max(warn, 1) && t.status != api.Critical:
-		t.status = api.Warning
-	}
-	return t.status
+	return r.cfg.MaxOutput
 }

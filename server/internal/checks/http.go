@@ -10,21 +10,14 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 )
 
-// maxBody is how much of an answer is read; the state keeps less.
-const maxBody = 64 << 10
-
 // httpProbe asks a URL: 2xx passes, 429 warns, all else is critical. Each probe is a
 // connection of its own, so that one that still works does not hide a dead listener.
-func httpProbe(def *api.CheckDefinition) (p probe, done func()) {
-	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: tlsConfig(def)}
-	client := &http.Client{Transport: transport}
-	if def.DisableRedirects {
-		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	}
+func (r *Runner) httpProbe(def *api.CheckDefinition) probe {
 	method := def.Method
 	if method == "" {
 		method = http.MethodGet
 	}
+	size := r.outputSize(def)
 	return func(ctx context.Context) (string, string) {
 		req, err := http.NewRequestWithContext(ctx, method, def.HTTP, strings.NewReader(def.Body))
 		if err != nil {
@@ -37,16 +30,21 @@ func httpProbe(def *api.CheckDefinition) (p probe, done func()) {
 		if host := req.Header.Get("Host"); host != "" {
 			req.Host = host
 		}
+		client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: r.tlsConfig(def)}}
+		if def.DisableRedirects {
+			client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		}
 		resp, err := client.Do(req)
 		if err != nil {
 			return api.Critical, err.Error()
 		}
 		defer resp.Body.Close()
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-		if err != nil {
-			body = append(body, " ("+err.Error()+")"...)
-		}
+		body := &tail{limit: size}
+		_, err = io.Copy(body, io.LimitReader(resp.Body, maxBody))
 		output := fmt.Sprintf("HTTP %s %s: %s Output: %s", method, def.HTTP, resp.Status, body)
+		if err != nil { // the status was said; what is left of the page changes nothing
+			output += fmt.Sprintf(" (%v)", err)
+		}
 		switch {
 		case resp.StatusCode >= 200 && resp.StatusCode < 300:
 			return api.Passing, output
@@ -54,5 +52,9 @@ func httpProbe(def *api.CheckDefinition) (p probe, done func()) {
 			return api.Warning, output
 		}
 		return api.Critical, output
-	}, transport.CloseIdleConnections
+	}
 }
+
+// maxBody is how much of an answer is read. A page without an end must not keep a check
+// busy until its timeout.
+const maxBody = 1 << 20

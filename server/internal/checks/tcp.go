@@ -4,27 +4,22 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net"
 
 	"github.com/rollcall/rollcall/internal/api"
 )
 
 // tcpProbe connects, and is content with that.
-func tcpProbe(def *api.CheckDefinition) probe {
-	dial := new(net.Dialer).DialContext
-	if def.TCPUseTLS {
-		dial = (&tls.Dialer{Config: tlsConfig(def)}).DialContext
-	}
+func (r *Runner) tcpProbe(def *api.CheckDefinition) probe {
 	return func(ctx context.Context) (string, string) {
-		c, err := dial(ctx, "tcp", def.TCP)
+		var secure *tls.Config
+		if def.TCPUseTLS {
+			secure = r.tlsConfig(def)
+		}
+		c, err := dial(ctx, def.TCP, secure)
 		if err != nil {
 			return api.Critical, err.Error()
 		}
 		c.Close()
 		return api.Passing, fmt.Sprintf("TCP connect %s: Success", def.TCP)
 	}
-}
-
-func tlsConfig(def *api.CheckDefinition) *tls.Config {
-	return &tls.Config{InsecureSkipVerify: def.TLSSkipVerify, ServerName: def.TLSServerName}
 }

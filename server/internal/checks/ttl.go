@@ -1,30 +1,30 @@
 package checks
 
 import (
-	"context"
+	"strings"
 	"time"
-
-	"github.com/rollcall/rollcall/internal/api"
 )
 
-// ttl turns a check critical when its last report runs out. A new report changes the
-// wanted expiry, which starts this anew.
-func (r *Runner) ttl(ctx context.Context, id string, w Wanted) {
-	wait := time.Duration(w.Def.TTL)
-	if !w.Expires.IsZero() {
-		wait = time.Until(w.Expires)
+// expired is the output of a TTL check whose last report ran out.
+func expired(last string) string {
+	switch {
+	case last == "":
+		return "TTL expired"
+	case strings.HasPrefix(last, "TTL expired"): // it was registered anew meanwhile
+		return last
 	}
-	timer := time.NewTimer(max(wait, 0))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return
-	case <-timer.C:
-	}
-	output := "TTL expired"
-	if w.Output != "" {
-		output = "TTL expired (" + "last output before timeout follows): " + w.Output
-	}
-	r.cfg.Report(id, api.Critical, output)
-	<-ctx.Done()
+	return "TTL expired (last output before timeout follows): " + last
 }
+
+// later is when to look at a TTL again. A report moves the expiry without a word to this
+// room: since it moves it a full TTL on, looking at the expiry that was known then is
+// early enough.
+func later(look, now time.Time) time.Time {
+	if soon := now.Add(ttlGrain); look.Before(soon) {
+		return soon
+	}
+	return look
+}
+
+// ttlGrain bounds how often a TTL of next to nothing is looked at.
+const ttlGrain = 10 * time.Millisecond

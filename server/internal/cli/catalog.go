@@ -3,10 +3,11 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	consul "github.com/hashicorp/consul/api"
@@ -64,7 +65,7 @@ func meta(c *cli.Command) (map[string]string, error) {
 
 func (a *app) catalogNodes() *cli.Command {
 	return &cli.Command{
-		Name: "nodes", Usage: "list the nodes", UsageText: "rollcall catalog nodes [-service=web] [-detailed]",
+		Name: "nodes", Usage: "list the nodes", UsageText: "rollcall catalog nodes -service=web -detailed",
 		Flags: catalogFlags(format(),
 			&cli.BoolFlag{Name: "detailed", Usage: "with tagged addresses and meta"},
 			&cli.StringFlag{Name: "near", Usage: "sort by distance from this node"},
@@ -90,7 +91,7 @@ func (a *app) catalogNodes() *cli.Command {
 				return a.json(nodes)
 			}
 			if len(nodes) == 0 {
-				return &exit{1, "No nodes match the given query - try expanding your search."}
+				return &exit{0, "No nodes match the given query - try expanding your search."}
 			}
 			a.table(nodeRows(nodes, c.Bool("detailed"))...)
 			return nil
@@ -144,7 +145,7 @@ func pairs(m map[string]string) string {
 
 func (a *app) catalogServices() *cli.Command {
 	return &cli.Command{
-		Name: "services", Usage: "list the services", UsageText: "rollcall catalog services [-tags]",
+		Name: "services", Usage: "list the services", UsageText: "rollcall catalog services -tags",
 		Flags: catalogFlags(format(),
 			&cli.BoolFlag{Name: "tags", Usage: "with their tags"},
 			&cli.StringFlag{Name: "node", Usage: "only services of this node"},
@@ -175,6 +176,9 @@ func (a *app) catalogServices() *cli.Command {
 			}
 			if c.String("format") == "json" {
 				return a.json(services)
+			}
+			if len(services) == 0 {
+				return &exit{0, "No services match the given query - try expanding your search."}
 			}
 			names := slices.Sorted(maps.Keys(services))
 			if !c.Bool("tags") {
@@ -229,34 +233,42 @@ func definitions(files []string) ([]*consul.AgentServiceRegistration, error) {
 
 func (a *app) servicesRegister() *cli.Command {
 	return &cli.Command{
-		Name: "register", Usage: "register a service", UsageText: "rollcall services register -name=web -port=80   or   rollcall services register web.hcl",
-		Flags: clientFlags(
-			&cli.StringFlag{Name: "id", Usage: "default: the name"}, &cli.StringFlag{Name: "name"},
-			&cli.StringFlag{Name: "address"}, &cli.IntFlag{Name: "port"},
-			&cli.StringSliceFlag{Name: "meta", Usage: "key=value; repeat for more"}, &cli.StringSliceFlag{Name: "tag", Usage: "repeat for more"},
+		Name: "register", Usage: "register a service", ArgsUsage: "[FILE…]", UsageText: "rollcall services register -name=web -port=80 -tag=v1\nrollcall services register web.hcl",
+		Flags: localFlags(
+			&cli.StringFlag{Name: "id", Usage: "id of the instance, unique on this agent (default: the name)"}, &cli.StringFlag{Name: "name", Usage: "name of the service"},
+			&cli.StringFlag{Name: "address", Usage: "its address (default: the node's)"}, &cli.IntFlag{Name: "port", Usage: "its port"},
+			&cli.StringSliceFlag{Name: "meta", Usage: "key=value kept with it; may be repeated"}, &cli.StringSliceFlag{Name: "tag", Usage: "a tag; may be repeated"},
+			&cli.StringSliceFlag{Name: "tagged-address", Usage: "another address, as lan=10.0.0.1:80; may be repeated"},
+			&cli.StringFlag{Name: "kind", Usage: "accepted; there are no proxies", Hidden: true},
 		),
 		Action: func(_ context.Context, c *cli.Command) error {
+			if (c.Args().Len() == 0) == (c.String("name") == "") {
+				return misused(c, "give either -name or files with service definitions")
+			}
 			list, err := definitions(c.Args().Slice())
 			if err != nil {
 				return fmt.Errorf("rollcall services register: %w", err)
 			}
 			if c.Args().Len() == 0 {
-				if c.String("name") == "" {
-					return errors.New("rollcall services register: give -name, or files with service definitions")
-				}
 				r := &consul.AgentServiceRegistration{ID: c.String("id"), Name: c.String("name"), Address: c.String("address"), Port: c.Int("port"), Tags: c.StringSlice("tag"), Meta: map[string]string{}}
 				for _, text := range c.StringSlice("meta") {
 					k, v, ok := strings.Cut(text, "=")
 					if !ok {
-						return fmt.Errorf("rollcall services register: -meta %q: want key=value", text)
+						return misused(c, "-meta %q: want key=value", text)
 					}
 					r.Meta[k] = v
+				}
+				if r.TaggedAddresses, err = taggedAddresses(c.StringSlice("tagged-address")); err != nil {
+					return misused(c, "-tagged-address: %v", err)
 				}
 				list = append(list, r)
 			}
 			cl, err := client(c)
 			if err != nil {
 				return err
+			}
+			if len(list) == 0 {
+				return misused(c, "the files define no service")
 			}
 			for _, r := range list {
 				if err := cl.Agent().ServiceRegister(r); err != nil {
@@ -269,16 +281,34 @@ func (a *app) servicesRegister() *cli.Command {
 	}
 }
 
+// taggedAddresses reads addresses written as tag=host:port.
+func taggedAddresses(texts []string) (map[string]consul.ServiceAddress, error) {
+	out := map[string]consul.ServiceAddress{}
+	for _, text := range texts {
+		tag, at, ok := strings.Cut(text, "=")
+		host, port, err := net.SplitHostPort(at)
+		n, bad := strconv.ParseUint(port, 10, 16)
+		if !ok || err != nil || bad != nil {
+			return nil, fmt.Errorf("%q: want tag=host:port", text)
+		}
+		out[tag] = consul.ServiceAddress{Address: host, Port: int(n)}
+	}
+	return out, nil
+}
+
 func (a *app) servicesDeregister() *cli.Command {
 	return &cli.Command{
-		Name: "deregister", Usage: "deregister a service", UsageText: "rollcall services deregister -id=web   or   rollcall services deregister web.hcl",
-		Flags: clientFlags(&cli.StringFlag{Name: "id"}),
+		Name: "deregister", Usage: "deregister a service", ArgsUsage: "[FILE…]", UsageText: "rollcall services deregister -id=web",
+		Flags: localFlags(&cli.StringFlag{Name: "id", Usage: "id of the instance"}),
 		Action: func(_ context.Context, c *cli.Command) error {
+			if (c.Args().Len() == 0) == (c.String("id") == "") {
+				return misused(c, "give either -id or files with service definitions")
+			}
 			list, err := definitions(c.Args().Slice())
 			if err != nil {
 				return fmt.Errorf("rollcall services deregister: %w", err)
 			}
-			ids := []string{}
+			var ids []string
 			if id := c.String("id"); id != "" {
 				ids = append(ids, id)
 			}
@@ -288,12 +318,12 @@ func (a *app) servicesDeregister() *cli.Command {
 				}
 				ids = append(ids, r.ID)
 			}
-			if len(ids) == 0 {
-				return errors.New("rollcall services deregister: give -id, or files with service definitions")
-			}
 			cl, err := client(c)
 			if err != nil {
 				return err
+			}
+			if len(ids) == 0 {
+				return misused(c, "the files define no service")
 			}
 			for _, id := range ids {
 				if err := cl.Agent().ServiceDeregister(id); err != nil {

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v3"
 
@@ -31,7 +33,22 @@ type Deps struct {
 // app is one run of the command line.
 type app struct {
 	Deps
-	code int
+	out *output // Stdout, for what this program prints itself
+}
+
+// output notes when what is printed cannot be written: a full disk must not look like
+// success.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
 }
 
 // exit ends the command with a code; an empty text says nothing.
@@ -45,10 +62,19 @@ func (e *exit) Error() string { return e.text }
 // Run carries out a command line, args[0] being the program's name, and gives the exit
 // code.
 func Run(ctx context.Context, deps Deps, args []string) int {
-	a := &app{Deps: deps}
+	a := &app{deps, &output{Writer: deps.Stdout}}
+	if line, ok := os.LookupEnv(lineVariable); ok { // a shell asks what could follow
+		a.complete(line)
+		return 0
+	}
 	err := a.root().Run(ctx, args)
-	if err == nil {
-		return a.code
+	switch {
+	case errors.Is(a.out.err, syscall.EPIPE):
+		return 1 // nobody reads any more
+	case a.out.err != nil:
+		err = fmt.Errorf("Error writing the output: %w", a.out.err)
+	case err == nil:
+		return 0
 	}
 	var e *exit
 	if errors.As(err, &e) {
@@ -68,57 +94,94 @@ func Main() {
 	os.Exit(Run(context.Background(), Deps{os.Stdin, os.Stdout, os.Stderr}, os.Args))
 }
 
+// left are the commands of Consul that belong to what Rollcall leaves out.
+var left = []string{"connect", "intention", "config", "peering", "namespace", "partition", "license", "resource", "troubleshoot"}
+
 func (a *app) root() *cli.Command {
 	root := &cli.Command{
-		Name:                      "rollcall",
-		Usage:                     "who is here, and is it well: service discovery that speaks Consul's interfaces",
-		Description:               "Start an agent with `rollcall agent`; every other command asks a running one.\nThe agent is found at -http-addr or CONSUL_HTTP_ADDR, by default 127.0.0.1:8500.",
-		Reader:                    a.Stdin,
-		Writer:                    a.Stdout,
-		ErrWriter:                 a.Stderr,
-		HideVersion:               true,
-		EnableShellCompletion:     true,
-		DisableSliceFlagSeparator: true,
-		ExitErrHandler:            func(context.Context, *cli.Command, error) {},
-		Flags:                     []cli.Flag{&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true}},
+		Name:  "rollcall",
+		Usage: "who is here, and is it well: service discovery that speaks Consul's interfaces",
+		Description: "Start an agent with `rollcall agent`; every other command asks a running one.\n" +
+			"The agent is found at -http-addr or CONSUL_HTTP_ADDR, by default 127.0.0.1:8500.",
+		Reader:         a.Stdin,
+		Writer:         a.out,
+		ErrWriter:      a.Stderr,
+		HideVersion:    true,
+		ExitErrHandler: func(context.Context, *cli.Command, error) {},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version", Local: true},
+			&cli.BoolFlag{Name: "autocomplete-install", Usage: "let the shells of this user complete command lines", Local: true},
+			&cli.BoolFlag{Name: "autocomplete-uninstall", Usage: "take that back", Local: true},
+		},
 		Commands: []*cli.Command{
 			a.agentCommand(), a.members(), a.info(), a.join(), a.leave(), a.forceLeave(), a.reload(), a.kv(), a.catalog(),
-			a.services(), a.operator(), a.maint(), a.keygen(), a.validate(), a.version(),
+			a.services(), a.operator(), a.acl(), a.login(), a.logout(), a.maint(), a.keygen(), a.validate(), a.version(),
+			a.snapshot(), a.event(), a.monitor(), a.rtt(), a.keyring(), a.lock(), a.watch(), a.purge(), a.doctor(), a.top(), a.debug(), a.tls(), a.exec(),
+			a.completion(), a.helpCommand(),
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
-			if c.Bool("version") {
+			name := c.Args().First()
+			switch {
+			case c.Bool("version"):
 				return a.printVersion("pretty")
-			}
-			if name := c.Args().First(); name != "" {
+			case c.Bool("autocomplete-install"):
+				return a.install()
+			case c.Bool("autocomplete-uninstall"):
+				return a.uninstall()
+			case slices.Contains(left, name):
+				return &exit{exitUnknown, fmt.Sprintf("%q is about the service mesh or Consul Enterprise, which Rollcall leaves out. `rollcall -h` lists what there is.", name)}
+			case name != "":
 				hint := ""
-				if s := cli.SuggestCommand(c.Commands, name); s != "" {
+				if s := likely(name, cli.SuggestCommand(c.Commands, name)); s != "" {
 					hint = fmt.Sprintf(" Did you mean %q?", s)
 				}
 				return &exit{exitUnknown, fmt.Sprintf("Unknown command %q.%s `rollcall -h` lists them.", name, hint)}
 			}
-			cli.ShowRootCommandHelp(c)
+			help(a.Stderr, c)
 			return &exit{code: exitUnknown}
 		},
 	}
-	prepare(root)
+	a.prepare(root)
 	return root
 }
 
-// prepare gives every command what all have: usage errors as one line, and groups that
-// refuse a subcommand they do not have.
-func prepare(c *cli.Command) {
+// likely gives what a misspelt name may mean, or nothing: the library always finds some.
+func likely(name, found string) string {
+	if found = strings.TrimLeft(found, "-"); len(name) < 4 || found == "" || name[0] != found[0] {
+		return ""
+	}
+	return found
+}
+
+// prepare gives every command what all have: help with an example, usage errors as one
+// line, flags that end at the first argument, groups that refuse a subcommand they do not
+// have, and commands that refuse arguments they do not take (an empty ArgsUsage).
+func (a *app) prepare(c *cli.Command) {
+	first := 1
+	c.HideHelpCommand, c.DisableSliceFlagSeparator, c.StopOnNthArg = true, true, &first
 	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error { return usage(c, err) }
-	if c.Action == nil && len(c.Commands) > 0 {
-		c.Action = func(_ context.Context, c *cli.Command) error {
-			if name := c.Args().First(); name != "" {
-				return &exit{exitUnknown, fmt.Sprintf("Unknown command %q. `rollcall %s -h` lists them.", c.FullName()+" "+name, c.Name)}
-			}
-			cli.ShowSubcommandHelp(c)
+	do := c.Action
+	c.Action = func(ctx context.Context, c *cli.Command) error {
+		switch {
+		case do == nil && c.Args().Present():
+			return &exit{1, fmt.Sprintf("Unknown command %q. `%s -h` lists them.", c.FullName()+" "+c.Args().First(), c.FullName())}
+		case do == nil:
+			help(a.Stderr, c)
 			return &exit{code: 1}
+		case c.ArgsUsage == "" && len(c.Commands) == 0 && !c.SkipFlagParsing && c.Args().Present():
+			return misused(c, "%q is too much: it takes no arguments", c.Args().First())
+		case !slices.Contains([]string{"", "pretty", "json"}, c.String("format")):
+			return misused(c, "-format=%s: give pretty or json", c.String("format"))
 		}
+		err := do(ctx, c)
+		var d denied
+		if errors.As(err, &d) {
+			err = fmt.Errorf("%w: %s", err, whose(c))
+		}
+		return err
 	}
 	for _, sub := range c.Commands {
-		prepare(sub)
+		a.prepare(sub)
 	}
 }
 
@@ -128,18 +191,18 @@ func usage(c *cli.Command, err error) error {
 	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
 		name = strings.TrimLeft(name, "-")
 		text = "unknown flag -" + name
-		if s := strings.TrimLeft(cli.SuggestFlag(c.Flags, name, false), "-"); s != "" {
+		if s := likely(name, cli.SuggestFlag(c.Flags, name, true)); s != "" {
 			text += " (did you mean -" + s + "?)"
 		}
 	}
 	return fmt.Errorf("%s: %s: `%s -h` lists the flags", c.FullName(), text, c.FullName())
 }
 
-func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.Stdout, format, args...) }
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.out, format, args...) }
 
 func (a *app) version() *cli.Command {
 	return &cli.Command{
-		Name: "version", Usage: "print the version", UsageText: "rollcall version [-format=json]",
+		Name: "version", Usage: "print the version", UsageText: "rollcall version -format=json",
 		Flags:  []cli.Flag{format()},
 		Action: func(_ context.Context, c *cli.Command) error { return a.printVersion(c.String("format")) },
 	}
@@ -151,6 +214,6 @@ func (a *app) printVersion(format string) error {
 			"Version": buildinfo.Compat, "Revision": buildinfo.Revision, "Prerelease": "", "BuildDate": buildinfo.Date, "Rollcall": buildinfo.Version,
 		})
 	}
-	a.printf("Consul v%s (the interfaces that are spoken)\n%s\n", buildinfo.Compat, buildinfo.String("Rollcall"))
+	a.printf("Consul v%s\nThese interfaces are spoken by %s\n", buildinfo.Compat, buildinfo.String("Rollcall"))
 	return nil
 }

@@ -147,7 +147,7 @@ func TestCommands(t *testing.T) {
 		"services register -name=web -port=80": {"Registered service: web\n", "", 0},
 		"services deregister -id=web":          {"Deregistered service: web\n", "", 0},
 		"membres":                              {"", "membres", 127},
-		"kv gte":                               {"", "gte", 127},
+		"kv gte":                               {"", "gte", 1},
 		"members -statsu=x":                    {"", "unknown flag -statsu (did you mean -status?)", 1},
 		"version":                              {"Consul v" + buildinfo.Compat, "", 0},
 		"agent -sevrer":                        {"", "-sevrer (did you mean -server?)", 1},

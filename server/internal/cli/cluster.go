@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	consul "github.com/hashicorp/consul/api"
@@ -20,7 +18,8 @@ import (
 
 func (a *app) members() *cli.Command {
 	return &cli.Command{
-		Name: "members", Usage: "list the agents of the cluster", UsageText: "rollcall members [-status=alive] [-detailed]",
+		Name: "members", Usage: "list the agents of the cluster", UsageText: "rollcall members -status=alive",
+		Description: "Exit code 2: nobody matches.",
 		Flags: clientFlags(format(),
 			&cli.BoolFlag{Name: "detailed", Usage: "show all tags"},
 			&cli.BoolFlag{Name: "wan", Usage: "the servers of all datacenters"},
@@ -31,7 +30,7 @@ func (a *app) members() *cli.Command {
 		Action: func(_ context.Context, c *cli.Command) error {
 			want, err := regexp.Compile(c.String("status"))
 			if err != nil {
-				return fmt.Errorf("rollcall members: -status: %w", err)
+				return misused(c, "-status: %v", err)
 			}
 			cl, err := client(c)
 			if err != nil {
@@ -109,11 +108,11 @@ func (a *app) info() *cli.Command {
 
 func (a *app) join() *cli.Command {
 	return &cli.Command{
-		Name: "join", Usage: "have the agent join others", UsageText: "rollcall join ADDRESS…",
+		Name: "join", Usage: "have the agent join others", ArgsUsage: "ADDRESS…", UsageText: "rollcall join 10.0.0.2",
 		Flags: clientFlags(&cli.BoolFlag{Name: "wan", Usage: "join a server of another datacenter"}),
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Len() == 0 {
-				return errors.New("rollcall join: name at least one address to join")
+				return misused(c, "name at least one address to join")
 			}
 			cl, err := client(c)
 			if err != nil {
@@ -155,14 +154,14 @@ func (a *app) leave() *cli.Command {
 
 func (a *app) forceLeave() *cli.Command {
 	return &cli.Command{
-		Name: "force-leave", Usage: "declare a failed agent to have left", UsageText: "rollcall force-leave [-prune] NODE",
+		Name: "force-leave", Usage: "declare a failed agent to have left", ArgsUsage: "NODE", UsageText: "rollcall force-leave -prune host-3",
 		Flags: clientFlags(
 			&cli.BoolFlag{Name: "prune", Usage: "forget it at once"},
 			&cli.BoolFlag{Name: "wan", Usage: "a server of another datacenter"},
 		),
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Len() != 1 {
-				return errors.New("rollcall force-leave: name one node")
+				return misused(c, "name one node")
 			}
 			cl, err := client(c)
 			if err != nil {
@@ -190,47 +189,11 @@ func (a *app) reload() *cli.Command {
 	}
 }
 
-func (a *app) operator() *cli.Command {
-	return &cli.Command{
-		Name: "operator", Usage: "tools for those who run the cluster",
-		Commands: []*cli.Command{{
-			Name: "raft", Usage: "the servers' consensus",
-			Commands: []*cli.Command{{
-				Name: "list-peers", Usage: "list the servers of the Raft configuration", UsageText: "rollcall operator raft list-peers",
-				Flags: catalogFlags(format()),
-				Action: func(_ context.Context, c *cli.Command) error {
-					cl, err := client(c)
-					if err != nil {
-						return err
-					}
-					reply, err := cl.Operator().RaftGetConfiguration(options(c))
-					if err != nil {
-						return explain("getting peers", err)
-					}
-					if c.String("format") == "json" {
-						return a.json(reply)
-					}
-					rows := [][]string{{"Node", "ID", "Address", "State", "Voter", "RaftProtocol"}}
-					for _, s := range reply.Servers {
-						state := "follower"
-						if s.Leader {
-							state = "leader"
-						}
-						rows = append(rows, []string{s.Node, s.ID, s.Address, state, strconv.FormatBool(s.Voter), s.ProtocolVersion})
-					}
-					a.table(rows...)
-					return nil
-				},
-			}},
-		}},
-	}
-}
-
 func (a *app) maint() *cli.Command {
 	return &cli.Command{
 		Name: "maint", Usage: "take this node or one of its services out, or back in",
-		UsageText: "rollcall maint -enable -service=web1 -reason=\"new disk\"",
-		Flags: clientFlags(
+		UsageText: "rollcall maint -enable -service=web -reason=\"new disk\"",
+		Flags: clientFlags(format(),
 			&cli.BoolFlag{Name: "enable", Usage: "take out"}, &cli.BoolFlag{Name: "disable", Usage: "take back in"},
 			&cli.StringFlag{Name: "reason", Usage: "why, for others to read"}, &cli.StringFlag{Name: "service", Usage: "id of a service; without it, the node"},
 		),
@@ -242,9 +205,9 @@ func (a *app) maint() *cli.Command {
 			on, off, service := c.Bool("enable"), c.Bool("disable"), c.String("service")
 			switch {
 			case on && off:
-				return errors.New("rollcall maint: -enable and -disable exclude each other")
+				return misused(c, "-enable and -disable exclude each other")
 			case !on && !off && (service != "" || c.String("reason") != ""):
-				return errors.New("rollcall maint: say -enable or -disable")
+				return misused(c, "say -enable or -disable")
 			case on && service == "":
 				return said(a, "Node maintenance is now enabled\n", cl.Agent().EnableNodeMaintenance(c.String("reason")))
 			case on:
@@ -258,19 +221,29 @@ func (a *app) maint() *cli.Command {
 			if err != nil {
 				return explain("querying checks", err)
 			}
+			out := []maintained{}
 			for _, id := range slices.Sorted(maps.Keys(checks)) {
-				k := checks[id]
-				switch {
-				case id == api.NodeMaintenance:
-					a.printf("Node:\n  Name:   %s\n  Reason: %s\n\n", k.Node, k.Notes)
-				case strings.HasPrefix(id, api.ServiceMaintenancePrefix):
-					a.printf("Service:\n  ID:     %s\n  Reason: %s\n\n", k.ServiceID, k.Notes)
+				if id == api.NodeMaintenance || strings.HasPrefix(id, api.ServiceMaintenancePrefix) {
+					out = append(out, maintained{checks[id].Node, checks[id].ServiceID, checks[id].Notes})
+				}
+			}
+			if c.String("format") == "json" {
+				return a.json(out)
+			}
+			for _, m := range out {
+				if m.ServiceID == "" {
+					a.printf("Node:\n  Name:   %s\n  Reason: %s\n\n", m.Node, m.Reason)
+				} else {
+					a.printf("Service:\n  ID:     %s\n  Reason: %s\n\n", m.ServiceID, m.Reason)
 				}
 			}
 			return nil
 		},
 	}
 }
+
+// maintained is a node, or a service of it, that is in maintenance.
+type maintained struct{ Node, ServiceID, Reason string }
 
 func said(a *app, text string, err error) error {
 	if err != nil {

@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,8 +23,8 @@ func (a *app) kv() *cli.Command {
 
 func (a *app) kvGet() *cli.Command {
 	return &cli.Command{
-		Name: "get", Usage: "print a key's value", UsageText: "rollcall kv get [-detailed] [-keys | -recurse] KEY",
-		Flags: catalogFlags(
+		Name: "get", Usage: "print a key's value", ArgsUsage: "KEY", UsageText: "rollcall kv get app/colour\nrollcall kv get -recurse app/",
+		Flags: catalogFlags(format(),
 			&cli.BoolFlag{Name: "detailed", Usage: "with flags, indexes and session"},
 			&cli.BoolFlag{Name: "keys", Usage: "only the names of the keys below KEY"},
 			&cli.BoolFlag{Name: "recurse", Usage: "all keys below KEY"},
@@ -37,7 +35,7 @@ func (a *app) kvGet() *cli.Command {
 			key := strings.TrimPrefix(c.Args().First(), "/")
 			many := c.Bool("keys") || c.Bool("recurse")
 			if c.Args().Len() > 1 || key == "" && !many {
-				return errors.New("rollcall kv get: name one key, or a prefix with -keys or -recurse")
+				return misused(c, "name one key, or a prefix with -keys or -recurse")
 			}
 			cl, err := client(c)
 			if err != nil {
@@ -49,14 +47,14 @@ func (a *app) kvGet() *cli.Command {
 				if err != nil {
 					return explain("querying keys", err)
 				}
-				for _, k := range keys {
-					a.printf("%s\n", k)
-				}
-				return nil
+				return a.lines(c, keys)
 			case c.Bool("recurse"):
 				pairs, _, err := cl.KV().List(key, options(c))
 				if err != nil {
 					return explain("querying keys", err)
+				}
+				if c.String("format") == "json" {
+					return a.json(pairs)
 				}
 				for i, p := range pairs {
 					if !c.Bool("detailed") {
@@ -77,7 +75,10 @@ func (a *app) kvGet() *cli.Command {
 			if p == nil {
 				return fmt.Errorf("Error! No key exists at: %s", key)
 			}
-			if c.Bool("detailed") {
+			switch {
+			case c.String("format") == "json":
+				return a.json(p)
+			case c.Bool("detailed"):
 				a.pair(c, p)
 				return nil
 			}
@@ -103,13 +104,13 @@ func (a *app) pair(c *cli.Command, p *consul.KVPair) {
 		{"CreateIndex", strconv.FormatUint(p.CreateIndex, 10)}, {"Flags", strconv.FormatUint(p.Flags, 10)}, {"Key", p.Key},
 		{"LockIndex", strconv.FormatUint(p.LockIndex, 10)}, {"ModifyIndex", strconv.FormatUint(p.ModifyIndex, 10)}, {"Session", session}, {"Value", value(c, p)},
 	} {
-		a.printf("%-16s %s\n", f[0], f[1])
+		a.printf("%s\n", strings.TrimRight(fmt.Sprintf("%-16s %s", f[0], f[1]), " "))
 	}
 }
 
 func (a *app) kvPut() *cli.Command {
 	return &cli.Command{
-		Name: "put", Usage: "write a key", UsageText: "rollcall kv put KEY [VALUE | @FILE | -]",
+		Name: "put", Usage: "write a key", ArgsUsage: "KEY [VALUE | @FILE | -]", UsageText: "rollcall kv put app/colour blue",
 		Flags: catalogFlags(
 			&cli.BoolFlag{Name: "cas", Usage: "only if the key's ModifyIndex is -modify-index; 0 means that it is not there"},
 			&cli.Uint64Flag{Name: "modify-index", Usage: "with -cas"},
@@ -121,7 +122,7 @@ func (a *app) kvPut() *cli.Command {
 		),
 		Action: func(_ context.Context, c *cli.Command) error {
 			if n := c.Args().Len(); n < 1 || n > 2 {
-				return errors.New("rollcall kv put: name a key and a value (@FILE reads a file, - standard input)")
+				return misused(c, "name a key and a value (@FILE reads a file, - standard input)")
 			}
 			key := strings.TrimPrefix(c.Args().First(), "/")
 			data, err := a.data(c.Args().Get(1))
@@ -140,17 +141,19 @@ func (a *app) kvPut() *cli.Command {
 			p := &consul.KVPair{Key: key, Value: data, Flags: c.Uint64("flags"), ModifyIndex: c.Uint64("modify-index"), Session: c.String("session")}
 			ok, why := true, ""
 			switch {
+			case c.Bool("cas") && !c.IsSet("modify-index"):
+				return misused(c, "-cas needs -modify-index; 0 means that the key is not there")
 			case (c.Bool("acquire") || c.Bool("release")) && p.Session == "":
-				return errors.New("rollcall kv put: -acquire and -release need -session")
+				return misused(c, "-acquire and -release need -session")
 			case c.Bool("cas"):
 				ok, _, err = cl.KV().CAS(p, writeOptions(c))
 				why = "CAS failed"
 			case c.Bool("acquire"):
 				ok, _, err = cl.KV().Acquire(p, writeOptions(c))
-				why = "Lock is held"
+				why = "Did not acquire lock: it is held"
 			case c.Bool("release"):
 				ok, _, err = cl.KV().Release(p, writeOptions(c))
-				why = "Lock is not held by that session"
+				why = "Did not release lock: it is not held by that session"
 			default:
 				_, err = cl.KV().Put(p, writeOptions(c))
 			}
@@ -166,20 +169,35 @@ func (a *app) kvPut() *cli.Command {
 	}
 }
 
+// maxInput is how many bytes of a file or of the input are read.
+const maxInput = 512 << 20
+
 // data reads a value as it is named.
 func (a *app) data(arg string) ([]byte, error) {
+	var from io.Reader
 	switch {
 	case arg == "-":
-		return io.ReadAll(a.Stdin)
+		from = a.Stdin
 	case strings.HasPrefix(arg, "@"):
-		return os.ReadFile(arg[1:])
+		file, err := os.Open(arg[1:])
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		from = file
+	default:
+		return []byte(arg), nil
 	}
-	return []byte(arg), nil
+	b, err := io.ReadAll(io.LimitReader(from, maxInput+1))
+	if err == nil && len(b) > maxInput {
+		err = fmt.Errorf("more than %d MB to read", maxInput>>20)
+	}
+	return b, err
 }
 
 func (a *app) kvDelete() *cli.Command {
 	return &cli.Command{
-		Name: "delete", Usage: "remove a key, or all below a prefix", UsageText: "rollcall kv delete [-recurse] KEY",
+		Name: "delete", Usage: "remove a key, or all below a prefix", ArgsUsage: "KEY", UsageText: "rollcall kv delete -recurse app/",
 		Flags: catalogFlags(
 			&cli.BoolFlag{Name: "recurse", Usage: "all keys below KEY"},
 			&cli.BoolFlag{Name: "cas", Usage: "only if the key's ModifyIndex is -modify-index"},
@@ -189,11 +207,11 @@ func (a *app) kvDelete() *cli.Command {
 			key := strings.TrimPrefix(c.Args().First(), "/")
 			switch {
 			case c.Args().Len() != 1 || key == "" && !c.Bool("recurse"):
-				return errors.New("rollcall kv delete: name one key, or a prefix with -recurse")
+				return misused(c, "name one key, or a prefix with -recurse")
 			case c.Bool("recurse") && c.Bool("cas"):
-				return errors.New("rollcall kv delete: -recurse and -cas exclude each other")
+				return misused(c, "-recurse and -cas exclude each other")
 			case c.Bool("cas") && c.Uint64("modify-index") == 0:
-				return errors.New("rollcall kv delete: -cas needs -modify-index")
+				return misused(c, "-cas needs -modify-index")
 			}
 			cl, err := client(c)
 			if err != nil {
@@ -233,9 +251,13 @@ type exported struct {
 
 func (a *app) kvExport() *cli.Command {
 	return &cli.Command{
-		Name: "export", Usage: "print keys as JSON", UsageText: "rollcall kv export [PREFIX] > keys.json", Flags: catalogFlags(),
+		Name: "export", Usage: "print keys as JSON", ArgsUsage: "[PREFIX]", UsageText: "rollcall kv export app/ > keys.json", Flags: catalogFlags(),
 		Action: func(_ context.Context, c *cli.Command) error {
-			cl, err := client(c)
+			if c.Args().Len() > 1 {
+				return misused(c, "name one prefix")
+			}
+			show := a.progress("reading", 0, bytesOf)
+			cl, err := countedClient(c, show)
 			if err != nil {
 				return err
 			}
@@ -243,6 +265,7 @@ func (a *app) kvExport() *cli.Command {
 			if err != nil {
 				return explain("querying keys", err)
 			}
+			show.end()
 			out := make([]exported, len(pairs))
 			for i, p := range pairs {
 				out[i] = exported{p.Key, p.Flags, base64.StdEncoding.EncodeToString(p.Value)}
@@ -259,34 +282,43 @@ func (a *app) kvExport() *cli.Command {
 
 func (a *app) kvImport() *cli.Command {
 	return &cli.Command{
-		Name: "import", Usage: "write keys that export printed", UsageText: "rollcall kv import @keys.json",
+		Name: "import", Usage: "write keys that export printed", ArgsUsage: "JSON | @FILE | -", UsageText: "rollcall kv import @keys.json",
 		Flags: catalogFlags(&cli.StringFlag{Name: "prefix", Usage: "put before every key"}),
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Len() != 1 {
-				return errors.New("rollcall kv import: give the JSON, @FILE or -")
+				return misused(c, "give the JSON, @FILE or -")
 			}
 			b, err := a.data(c.Args().First())
 			if err != nil {
 				return fmt.Errorf("rollcall kv import: %w", err)
 			}
 			var in []exported
-			if err := json.NewDecoder(bytes.NewReader(b)).Decode(&in); err != nil {
+			if err := json.Unmarshal(b, &in); err != nil {
 				return fmt.Errorf("rollcall kv import: this is no export: %w", err)
+			}
+			pairs := make([]*consul.KVPair, len(in))
+			for i, e := range in { // all, before the first is written
+				v, err := base64.StdEncoding.DecodeString(e.Value)
+				if err != nil {
+					return fmt.Errorf("rollcall kv import: value of %s: %w", e.Key, err)
+				}
+				pairs[i] = &consul.KVPair{Key: c.String("prefix") + e.Key, Flags: e.Flags, Value: v}
 			}
 			cl, err := client(c)
 			if err != nil {
 				return err
 			}
-			for _, e := range in {
-				v, err := base64.StdEncoding.DecodeString(e.Value)
-				if err != nil {
-					return fmt.Errorf("rollcall kv import: value of %s: %w", e.Key, err)
+			show := a.progress("importing", int64(len(pairs)), func(n int64) string { return fmt.Sprint(n) })
+			if terminal(a.Stdout) {
+				show.to = nil // each key is printed there
+			}
+			defer show.end()
+			for _, p := range pairs {
+				if _, err := cl.KV().Put(p, writeOptions(c)); err != nil {
+					return explain("writing "+p.Key, err)
 				}
-				key := c.String("prefix") + e.Key
-				if _, err := cl.KV().Put(&consul.KVPair{Key: key, Flags: e.Flags, Value: v}, writeOptions(c)); err != nil {
-					return explain("writing "+key, err)
-				}
-				a.printf("Imported: %s\n", key)
+				a.printf("Imported: %s\n", p.Key)
+				show.add(1)
 			}
 			return nil
 		},

@@ -19,6 +19,10 @@ const (
 	OpDeregister Op = 2
 	OpKV         Op = 3
 	OpReap       Op = 4 // drop tombstones
+
+	OpCreateSession Op = 5
+	OpEndSession    Op = 6
+	OpTxn           Op = 7
 )
 
 // A Command is one write. Keys names what it writes ("service/n1/web", "kv/a"): two
@@ -122,4 +126,13 @@ type Result struct {
 	OK bool
 	// Err says why the command changed nothing, else nil.
 	Err *api.Error `codec:",omitempty"`
+	// ID is that of what was created, where the server chose it.
+	ID string `codec:",omitempty"`
+	// Kept says of a write to the catalog that the node's agent lives, and will write back
+	// what it knows better.
+	Kept bool `codec:",omitempty"`
+	// Txn is the outcome of a transaction.
+	Txn *api.TxnAnswer `codec:",omitempty"`
+	// Keyring is what gossip pools said of their keys.
+	Keyring []*api.KeyringAnswer `codec:",omitempty"`
 }

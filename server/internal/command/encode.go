@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
-	"github.com/hashicorp/go-msgpack/v2/codec"
+	"github.com/rollcall/rollcall/server/internal/msgpack"
 )
 
 // An entry of the log is Prefix, then items. An item is its Op (one byte), the length of
@@ -23,14 +24,6 @@ var (
 	ErrCorrupt = errors.New("command: corrupt item")
 )
 
-// handle is shared: it is not changed after this.
-var handle = func() *codec.MsgpackHandle {
-	h := &codec.MsgpackHandle{WriteExt: true}
-	h.RawToString = true
-	h.Canonical = true // maps in order: equal commands are equal bytes
-	return h
-}()
-
 // Item is a command as the log takes it.
 type Item struct{ Command }
 
@@ -39,13 +32,16 @@ func (i Item) Append(b []byte) ([]byte, error) { return Append(b, i.Command) }
 
 // Append encodes a command as an item onto b.
 func Append(b []byte, c Command) ([]byte, error) {
-	var body []byte
-	if err := codec.NewEncoderBytes(&body, handle).Encode(c); err != nil {
+	err := msgpack.With(c, func(body []byte) {
+		b = slices.Grow(b, 1+binary.MaxVarintLen32+len(body))
+		b = append(b, byte(c.Op()))
+		b = binary.AppendUvarint(b, uint64(len(body)))
+		b = append(b, body...)
+	})
+	if err != nil {
 		return b, fmt.Errorf("encode command %d: %w", c.Op(), err)
 	}
-	b = append(b, byte(c.Op()))
-	b = binary.AppendUvarint(b, uint64(len(body)))
-	return append(b, body...), nil
+	return b, nil
 }
 
 // Decode reads a whole entry.
@@ -94,10 +90,30 @@ func item(b []byte) (c Command, rest []byte, err error) {
 		c = &KV{}
 	case OpReap:
 		c = &Reap{}
+	case OpQuery:
+		c = &Query{}
+	case OpPlaces:
+		c = &Places{}
+	case OpAutopilot:
+		c = &Autopilot{}
+	case OpOperate:
+		c = &Operate{}
+	case OpFire:
+		c = &Fire{}
+	case OpKeyring:
+		c = &Keyring{}
+	case OpCreateSession:
+		c = &CreateSession{}
+	case OpEndSession:
+		c = &EndSession{}
+	case OpTxn:
+		c = &Txn{}
 	default:
-		return nil, nil, fmt.Errorf("%w: unknown command %d", ErrCorrupt, b[0])
+		if c = newACL(Op(b[0])); c == nil {
+			return nil, nil, fmt.Errorf("%w: unknown command %d", ErrCorrupt, b[0])
+		}
 	}
-	if err := codec.NewDecoderBytes(body, handle).Decode(c); err != nil {
+	if err := msgpack.Decode(body, c); err != nil {
 		return nil, nil, fmt.Errorf("%w: command %d: %w", ErrCorrupt, b[0], err)
 	}
 	return c, rest, nil

@@ -26,6 +26,18 @@ func examples() []Command {
 		&Deregister{api.Deregistration{Datacenter: "dc1", Node: "n1", ServiceID: "w1"}},
 		&KV{Verb: CAS, Pair: api.KVPair{Key: "a/b", Value: []byte{0, 255}, Flags: 1 << 63, ModifyIndex: 7}},
 		&Reap{Index: 99},
+		&CreateSession{api.Session{
+			ID: "s1", Name: "lock", Node: "n1", LockDelay: 15e9, Behavior: api.ReleaseKeys, TTL: "10s",
+			NodeChecks: []string{"serfHealth"}, ServiceChecks: []api.SessionCheck{{ID: "c1"}},
+		}},
+		&EndSession{ID: "s1", Reason: "ended by request"},
+		&Txn{Ops: []api.TxnOp{
+			{KV: &api.TxnKV{Verb: api.TxnSet, Key: "a", Value: []byte{1}, Flags: 3}},
+			{Node: &api.TxnNode{Verb: api.TxnGet, Node: api.Node{Node: "N1"}}},
+			{Service: &api.TxnService{Verb: api.TxnGet, Node: "N1", Service: api.Service{ID: "w1"}}},
+			{Check: &api.TxnCheck{Verb: api.TxnSet, Check: api.Check{Node: "n1", CheckID: "c1"}}},
+			{Session: &api.TxnSession{Verb: api.TxnDelete, Session: api.Session{ID: "s1"}}},
+		}},
 	}
 }
 
@@ -88,7 +100,9 @@ func TestKeys(t *testing.T) {
 	for i, c := range examples() {
 		got[string(rune('a'+i))] = c.Keys()
 	}
-	want := map[string][]string{"a": {"service/n1/w1", "check/n1/c1"}, "b": {"check/n1/"}, "c": {"kv/a/b"}, "d": nil}
+	want := map[string][]string{"a": {"service/n1/w1", "check/n1/c1"}, "b": {"check/n1/"}, "c": {"kv/a/b"}, "d": nil,
+		"e": {"session/s1"}, "f": {"session/s1"},
+		"g": {"kv/a", "node/n1", "service/n1/w1", "check/n1/c1", "session/s1"}}
 	if d := cmp.Diff(got, want); d != "" {
 		t.Errorf("keys: got (-) want (+):\n%s", d)
 	}

@@ -2,7 +2,8 @@ package config
 
 import "github.com/rollcall/rollcall/internal/config"
 
-// Flag is a command-line flag that sets a key, as a file would.
+// Flag is a command-line flag that sets a key, as a file would. One without a usage is
+// accepted and has no meaning.
 type Flag struct {
 	Name, Key, Usage string
 	Bool             bool // may stand without a value
@@ -23,11 +24,14 @@ var Flags = []Flag{
 	{"domain", "domain", "the DNS domain to answer for (default consul.)", false},
 	{"alt-domain", "alt_domain", "a second DNS domain", false},
 	{"bind", "bind_addr", "address for cluster traffic (default 0.0.0.0)", false},
+	{"bind-interface", "bind_interface", "instead of -bind: the network interface whose address to bind", false},
 	{"advertise", "advertise_addr", "address that others reach this agent at (default: the bind address)", false},
 	{"advertise-wan", "advertise_addr_wan", "the same for other datacenters", false},
 	{"client", "client_addr", "addresses for HTTP and DNS (default 127.0.0.1)", false},
 	{"serf-lan-bind", "serf_lan", "address for gossip (default: the bind address)", false},
 	{"serf-wan-bind", "serf_wan", "address for gossip between datacenters", false},
+	{"serf-lan-allowed-cidrs", "serf_lan_allowed_cidrs", "network whose members may gossip; repeat for more (default: all)", false},
+	{"serf-wan-allowed-cidrs", "serf_wan_allowed_cidrs", "the same between datacenters", false},
 	{"http-port", "ports.http", "HTTP port (default 8500; -1 = off)", false},
 	{"https-port", "ports.https", "HTTPS port (default off)", false},
 	{"dns-port", "ports.dns", "DNS port (default 8600; -1 = off)", false},
@@ -37,7 +41,7 @@ var Flags = []Flag{
 	{"serf-wan-port", "ports.serf_wan", "gossip port between datacenters (default 8302)", false},
 	{"join", "start_join", "address of an agent to join at start; fails if none answers; repeat for more", false},
 	{"join-wan", "start_join_wan", "the same for a server of another datacenter", false},
-	{"retry-join", "retry_join", "address or DNS name to join, tried until it answers; repeat for more", false},
+	{"retry-join", "retry_join", "address, DNS name or provider=docker label_key=KEY to join, tried until it answers; repeat for more", false},
 	{"retry-join-wan", "retry_join_wan", "the same for a server of another datacenter", false},
 	{"retry-interval", "retry_interval", "pause between tries to join (default 30s)", false},
 	{"retry-interval-wan", "retry_interval_wan", "the same between datacenters", false},
@@ -56,12 +60,38 @@ var Flags = []Flag{
 	{"recursor", "recursors", "DNS server for names outside the domain; repeat for more", false},
 	{"log-level", "log_level", "trace, debug, info, warn or error (default info)", false},
 	{"log-json", "log_json", "log as JSON", true},
+	{"log-file", "log_file", "log into this file too; a name that ends in / is a directory", false},
+	{"log-rotate-bytes", "log_rotate_bytes", "begin a new log file after so many bytes (default 0: by time only)", false},
+	{"log-rotate-duration", "log_rotate_duration", "begin a new log file after this time (default 24h)", false},
+	{"log-rotate-max-files", "log_rotate_max_files", "old log files to keep (default 0: all; -1: none)", false},
+	{"syslog", "enable_syslog", "log to the host's syslog too", true},
+	{"auto-reload-config", "auto_reload_config", "reload when a configuration file changes", true},
 	{"pid-file", "pid_file", "file to write the process id to", false},
 	{"protocol", "protocol", "accepted", false},
 	{"raft-protocol", "raft_protocol", "accepted: 3", false},
 	{"ui", "ui", "serve the web UI at /ui/", true},
 	{"ui-dir", "ui_dir", "accepted: the UI is built in", false},
 	{"ui-content-path", "ui_config.content_path", "path of the UI (default /ui/)", false},
+
+	// Accepted with a warning, for unit files that have them.
+	{"grpc-tls-port", "ports.grpc_tls", "", false},
+	{"non-voting-server", "non_voting_server", "", true},
+	{"read-replica", "read_replica", "", true},
+	{"segment", "segment", "", false},
+	{"primary-gateway", "primary_gateways", "", false},
+	{"atlas", "atlas_infrastructure", "", false},
+	{"atlas-token", "atlas_token", "", false},
+	{"atlas-join", "atlas_join", "", true},
+	{"atlas-endpoint", "atlas_endpoint", "", false},
+	{"retry-join-ec2-region", "retry_join_ec2", "", false},
+	{"retry-join-ec2-tag-key", "retry_join_ec2", "", false},
+	{"retry-join-ec2-tag-value", "retry_join_ec2", "", false},
+	{"retry-join-gce-project-name", "retry_join_gce", "", false},
+	{"retry-join-gce-zone-pattern", "retry_join_gce", "", false},
+	{"retry-join-gce-tag-value", "retry_join_gce", "", false},
+	{"retry-join-gce-credentials-file", "retry_join_gce", "", false},
+	{"retry-join-azure-tag-name", "retry_join_azure", "", false},
+	{"retry-join-azure-tag-value", "retry_join_azure", "", false},
 }
 
 // Source gives the flag with a value as a source. A -node-meta pair is "key:value".

@@ -34,6 +34,10 @@ var (
 	ErrClosed = errors.New("consensus: closed")
 	// ErrHasState: Bootstrap was refused, because this server has a log or a vote.
 	ErrHasState = errors.New("consensus: already bootstrapped")
+	// ErrFull: the disk is full. A write that got it alone is certainly not in the log.
+	ErrFull = errors.New("the server's disk is full; it writes again when there is room")
+	// ErrDamaged: the log on disk cannot be opened, or is not what was written.
+	ErrDamaged = errors.New("the log on disk is damaged")
 	// ErrLocked: another process has the data directory open.
 	ErrLocked = errors.New("consensus: data directory is in use by another process")
 )
@@ -62,12 +66,18 @@ type Config struct {
 	TrailingLogs uint64
 	// Fast replaces the timings by short ones, for -dev and tests.
 	Fast bool
+	// Disk wraps the log store, for tests of slow and failing disks. May be nil.
+	Disk func(raft.LogStore) raft.LogStore
 	// AddressOf finds a server by id where its address may have changed; false falls
 	// back to the address in the Raft configuration. May be nil. Must not block.
 	AddressOf func(id string) (addr string, ok bool)
 	// Log takes what an operator should know. Required.
 	Log *slog.Logger
 }
+
+// cachedLogs is how many entries a leader keeps in memory for its followers. One entry may
+// be 256 KB, so more would cost real memory under load.
+const cachedLogs = 128
 
 // Raft is one server's part in the consensus. Its methods may be called concurrently.
 type Raft struct {
@@ -76,6 +86,9 @@ type Raft struct {
 	raft      *raft.Raft
 	transport *raft.NetworkTransport
 	stores    *stores
+	fsm       *checked
+	disk      *watchdog
+	beats     beats
 	pump      *pump
 	changed   signal
 	observed  chan raft.Observation
@@ -101,13 +114,23 @@ func Open(cfg Config, fsm raft.FSM, streams raft.StreamLayer) (*Raft, error) {
 		log:      cfg.Log.With("room", "consensus"),
 		observed: make(chan raft.Observation, 1),
 	}
-	adapter := &hclogger{log: r.log}
+	adapter := newHCLogger(r.log)
 	stores, err := openStores(cfg.Dir, adapter)
 	if err != nil {
 		streams.Close()
 		return nil, fmt.Errorf("open raft stores: %w", err)
 	}
 	r.stores = stores
+	settings := raftConfig(cfg, adapter)
+	if err := recoverByFile(cfg, fsm, stores, settings); err != nil {
+		streams.Close()
+		return nil, errors.Join(err, stores.close())
+	}
+	logs := stores.logs
+	if cfg.Disk != nil {
+		logs = cfg.Disk(logs)
+	}
+	r.disk = newWatchdog(logs, stallLimit(settings), r.log)
 	r.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		ServerAddressProvider: provider{cfg.AddressOf},
 		Stream:                newLayer(streams),
@@ -116,12 +139,27 @@ func Open(cfg Config, fsm raft.FSM, streams raft.StreamLayer) (*Raft, error) {
 		Timeout:               ioTimeout(cfg),
 		Logger:                adapter,
 	})
-	r.raft, err = raft.NewRaft(raftConfig(cfg, adapter), fsm, stores.logs, stores.stable, stores.snaps,
-		&transport{r.transport, raft.ServerAddress(cfg.Addr)})
+	var opened atomic.Pointer[raft.Raft] // Raft writes from its first moment on
+	r.disk.changed = r.changed.notify
+	r.disk.alone = func() bool {
+		now := opened.Load()
+		return now == nil || r.aloneIn(now.GetConfiguration().Configuration())
+	}
+	cached, err := raft.NewLogCache(cachedLogs, r.disk) // outermost: it makes text of errors
+	if err != nil {
+		return nil, errors.Join(err, r.transport.Close(), stores.close())
+	}
+	r.fsm = newChecked(fsm)
+	r.raft, err = raft.NewRaft(settings, r.fsm, cached, patientVotes{stores.stable, r.disk}, stores.snaps,
+		&transport{r.transport, raft.ServerAddress(cfg.Addr), r.disk, &r.beats})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open raft: %w", err), r.transport.Close(), stores.close())
 	}
-	r.pump = newPump(cfg.EntryPrefix, func(entry []byte) raft.ApplyFuture { return r.raft.Apply(entry, 0) })
+	opened.Store(r.raft)
+	r.pump = newPump(cfg.EntryPrefix, func(entry []byte) raft.ApplyFuture {
+		return r.raft.ApplyLog(raft.Log{Data: entry, Extensions: checksum(entry)}, 0)
+	})
+	r.pump.disk = r.disk
 	r.raft.RegisterObserver(raft.NewObserver(r.observed, false, isLeaderObservation))
 	if r.aloneIn(r.raft.GetConfiguration().Configuration()) {
 		r.campaign()
@@ -130,7 +168,8 @@ func Open(cfg Config, fsm raft.FSM, streams raft.StreamLayer) (*Raft, error) {
 }
 
 // Run takes writes and follows leadership until ctx ends. Entries that are under way
-// then are still waited for. It may be called once; after Close it returns at once.
+// then are still waited for. It may be called once; after Close it returns at once. Its
+// error is ErrDamaged, when an entry of the log has changed: then this server must not go on.
 func (r *Raft) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -146,9 +185,9 @@ func (r *Raft) Run(ctx context.Context) error {
 
 	var group sync.WaitGroup
 	defer group.Wait()
+	defer cancel()
 	group.Go(func() { r.pump.run(ctx) })
-	r.follow(ctx)
-	return nil
+	return r.follow(ctx)
 }
 
 // Close ends Run, leaves the cluster's connections without a word, and closes the
@@ -166,11 +205,14 @@ func (r *Raft) Close() error {
 	}
 	r.mu.Unlock()
 	r.pump.close()
+	r.disk.giveUp()
 	// Raft must live until every future is answered: a shut down Raft forgets some.
 	r.calls.Wait()
 	stopping := r.raft.Shutdown()
 	err := r.transport.Close() // and with it the layer, or Raft waits for silent peers
-	return errors.Join(err, stopping.Error(), r.stores.close())
+	err = errors.Join(err, stopping.Error())
+	r.beats.close()
+	return errors.Join(err, r.stores.close())
 }
 
 // await runs f, which waits for Raft, and gives its error, or ctx's if that ends first.

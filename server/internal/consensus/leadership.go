@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -11,14 +12,32 @@ import (
 // IsLeader reports whether this server leads and has applied everything that was
 // committed before it did.
 func (r *Raft) IsLeader() bool {
-	return r.raft.State() == raft.Leader && r.ready.Load() == r.raft.CurrentTerm()
+	return r.raft.State() == raft.Leader && r.ready.Load() == r.raft.CurrentTerm() && !r.disk.isStalled()
 }
 
 // Leader gives id and address of the leader as far as this server knows, empty if
-// there is none.
+// there is none. One whose disk stalls is none.
 func (r *Raft) Leader() (id, addr string) {
 	a, i := r.raft.LeaderWithID()
+	if string(i) == r.cfg.ID && r.disk.isStalled() {
+		return "", ""
+	}
 	return string(i), string(a)
+}
+
+// Others gives the addresses of the other servers while this one cannot know who leads: Raft
+// waits for its disk, and takes nothing in. Otherwise nil.
+func (r *Raft) Others() []string {
+	if !r.disk.isStalled() {
+		return nil
+	}
+	var out []string
+	for _, s := range r.raft.GetConfiguration().Configuration().Servers {
+		if string(s.ID) != r.cfg.ID {
+			out = append(out, r.addressOf(s))
+		}
+	}
+	return out
 }
 
 // Watch gives a channel that is closed when IsLeader or Leader may next answer
@@ -27,6 +46,11 @@ func (r *Raft) Watch() <-chan struct{} { return r.changed.watch() }
 
 // VerifyLeader asks a quorum whether this server still leads; ErrNotLeader if not.
 func (r *Raft) VerifyLeader(ctx context.Context) error {
+	if err := r.disk.refusal(); errors.Is(err, ErrFull) && r.IsLeader() {
+		return nil // alone, it needs nobody to confirm it, and Raft waits for the disk
+	}
+	ctx, done := r.disk.whileWriting(ctx)
+	defer done()
 	err := r.await(ctx, func() error {
 		if err := r.raft.VerifyLeader().Error(); err != nil {
 			return ErrNotLeader // whatever the reason: leadership is not proven
@@ -42,18 +66,20 @@ func (r *Raft) VerifyLeader(ctx context.Context) error {
 // LastContact is how long ago this server heard from a leader: 0 on the leader, and
 // hundreds of years where it never did.
 func (r *Raft) LastContact() time.Duration {
-	if r.raft.State() == raft.Leader {
+	if r.raft.State() == raft.Leader && !r.disk.isStalled() {
 		return 0
 	}
 	return time.Since(r.raft.LastContact())
 }
 
-// follow keeps ready and the watch up to date until ctx ends.
-func (r *Raft) follow(ctx context.Context) {
+// follow keeps ready and the watch up to date until ctx ends, or the log proves damaged.
+func (r *Raft) follow(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
+		case err := <-r.fsm.damaged:
+			return err
 		case <-r.observed:
 			if id, addr := r.Leader(); id != "" && id != r.cfg.ID {
 				r.log.Info("leader found", "leader", id, "addr", addr)

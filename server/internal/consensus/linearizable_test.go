@@ -24,6 +24,7 @@ type operation struct {
 	write bool
 	key   string
 	value string
+	alone bool // the write is exclusive
 }
 
 type outcome struct {
@@ -84,7 +85,7 @@ func linearizable(t *testing.T, seed uint64) {
 		clients.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(c)))
 			for i := 0; i < 300 && ctx.Err() == nil; i++ {
-				op := operation{random.IntN(2) == 0, fmt.Sprint("k", random.IntN(2)), fmt.Sprintf("%d.%d", c, i)}
+				op := operation{random.IntN(2) == 0, fmt.Sprint("k", random.IntN(2)), fmt.Sprintf("%d.%d", c, i), random.IntN(2) == 0}
 				call := clock.Add(1)
 				out, happened := try(ctx, servers[random.IntN(3)], op)
 				ret := clock.Add(1)
@@ -138,7 +139,11 @@ func try(ctx context.Context, s *server, op operation) (out outcome, happened bo
 		}
 		return outcome{s.fsm.get(op.key), true}, true
 	}
-	v, err := s.Apply(ctx, set{op.key, op.value})
+	var item consensus.Item = set{op.key, op.value}
+	if op.alone {
+		item = alone{set{op.key, op.value}}
+	}
+	v, err := s.Apply(ctx, item)
 	switch {
 	case err == nil:
 		return outcome{v.(string), true}, true

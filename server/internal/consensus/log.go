@@ -2,20 +2,33 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/rollcall/rollcall/server/internal/logging"
 )
 
 // hclogger hands what Raft and its stores log to slog. What they call info is detail to
 // an operator, who hears of leadership from us.
 type hclogger struct {
-	log  *slog.Logger
-	name string
+	log    *slog.Logger
+	name   string
+	spared *logging.Sparing // shared with those made of it
 }
+
+func newHCLogger(log *slog.Logger) *hclogger {
+	return &hclogger{log: log, spared: &logging.Sparing{Pause: repeated}}
+}
+
+// repeated is how long Raft does not say the same of the same server again, as it would twice
+// a second of one that is down, or of elections that nobody wins.
+const repeated = time.Minute
 
 var _ hclog.Logger = (*hclogger)(nil)
 
@@ -53,16 +66,30 @@ func (h *hclogger) Log(level hclog.Level, msg string, args ...any) {
 	if l, ok := levels[msg]; ok {
 		to = l
 	}
-	ctx := context.Background()
-	if !h.log.Enabled(ctx, to) {
-		return
-	}
+	peer := "" // whom it is about
 	for i, a := range args {
-		if f, ok := a.(hclog.Format); ok && len(f) > 0 {
-			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		switch a := a.(type) {
+		case hclog.Format:
+			if len(a) > 0 {
+				args[i] = fmt.Sprintf(fmt.Sprint(a[0]), a[1:]...)
+			}
+		case error:
+			if errors.Is(a, errStalled) || errors.Is(a, context.Canceled) { // the watchdog has said so, once; it ends
+				to = slog.LevelDebug
+			}
+		}
+		if (a == "peer" || a == "target") && i+1 < len(args) {
+			peer = fmt.Sprint(args[i+1])
 		}
 	}
-	h.log.Log(ctx, to, msg, args...)
+	ctx := context.Background()
+	switch {
+	case !h.log.Enabled(ctx, to):
+	case to == slog.LevelWarn || to > slog.LevelWarn && peer != "":
+		h.spared.Log(h.log, to, peer, msg, args...)
+	default:
+		h.log.Log(ctx, to, msg, args...)
+	}
 }
 
 func (h *hclogger) Trace(msg string, args ...any) { h.Log(hclog.Trace, msg, args...) }
@@ -77,10 +104,12 @@ func (h *hclogger) IsInfo() bool  { return h.IsDebug() }
 func (h *hclogger) IsWarn() bool  { return h.log.Enabled(context.Background(), slog.LevelWarn) }
 func (h *hclogger) IsError() bool { return h.log.Enabled(context.Background(), slog.LevelError) }
 
-func (h *hclogger) ImpliedArgs() []any               { return nil }
-func (h *hclogger) With(args ...any) hclog.Logger    { return &hclogger{h.log.With(args...), h.name} }
+func (h *hclogger) ImpliedArgs() []any { return nil }
+func (h *hclogger) With(args ...any) hclog.Logger {
+	return &hclogger{h.log.With(args...), h.name, h.spared}
+}
 func (h *hclogger) Name() string                     { return h.name }
-func (h *hclogger) Named(name string) hclog.Logger   { return &hclogger{h.log, name} }
+func (h *hclogger) Named(name string) hclog.Logger   { return &hclogger{h.log, name, h.spared} }
 func (h *hclogger) ResetNamed(n string) hclog.Logger { return h.Named(n) }
 func (h *hclogger) SetLevel(hclog.Level)             {}
 func (h *hclogger) GetLevel() hclog.Level            { return hclog.Debug }

@@ -1,21 +1,28 @@
 package consensus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
 
 // Limits of the pump.
 const (
-	maxItems    = 1024      // items in one entry
-	maxBytes    = 256 << 10 // bytes in one entry, unless a single item is larger
-	maxInFlight = 2         // entries between proposal and answer
-	maxScan     = 4096      // waiting items looked at for one entry
+	maxItems    = 1024      // items in one group
+	maxBytes    = 256 << 10 // bytes in one group, unless a single item is larger
+	maxEntries  = 64        // entries in one group; Raft writes as many at once
+	maxInFlight = 2         // groups between proposal and answer
+	maxScan     = 4096      // waiting items looked at for one group
+
+	// patience is how long a group waits for the one before it to be answered. A write to
+	// a good disk is faster; an answer from followers far away may be slower.
+	patience = 2 * time.Millisecond
 )
 
 // An Item is one write. Keys names what it writes: two items that share a key never
@@ -34,20 +41,26 @@ func (r *Raft) Apply(ctx context.Context, item Item) (any, error) {
 	if r.raft.State() != raft.Leader {
 		return nil, ErrNotLeader
 	}
+	if err := r.disk.refusal(); err != nil {
+		return nil, err
+	}
 	return r.pump.apply(ctx, item)
 }
 
-// pump gathers the items that wait into as few entries as may be. There is no timer:
-// while entries are in flight, what arrives gathers by itself.
+// pump gathers the items that wait into groups of as few entries as may be. The first does
+// not wait; while a group is in flight, for as long as there is patience, what arrives
+// gathers by itself.
 type pump struct {
 	prefix  []byte
-	propose func(entry []byte) raft.ApplyFuture // blocks until Raft took the entry
-	slots   chan struct{}                       // holds one token an entry in flight
+	propose func(entry []byte) raft.ApplyFuture // blocks while Raft has no room for the entry
+	disk    *watchdog                           // may be nil
 	wake    chan struct{}                       // 1: something waits
+	landed  chan struct{}                       // 1: a group was answered
 
-	mu     sync.Mutex
-	queue  []*request // guarded by mu; in order of arrival
-	closed bool       // guarded by mu
+	mu       sync.Mutex
+	queue    []*request // guarded by mu; in order of arrival
+	inFlight int        // guarded by mu; groups
+	closed   bool       // guarded by mu
 }
 
 // request is an item on its way.
@@ -75,8 +88,8 @@ func newPump(prefix []byte, propose func([]byte) raft.ApplyFuture) *pump {
 	return &pump{
 		prefix:  prefix,
 		propose: propose,
-		slots:   make(chan struct{}, maxInFlight),
 		wake:    make(chan struct{}, 1),
+		landed:  make(chan struct{}, 1),
 	}
 }
 
@@ -91,20 +104,31 @@ func (p *pump) apply(ctx context.Context, item Item) (any, error) {
 	if !p.push(req) {
 		return nil, ErrClosed
 	}
+	var stall <-chan struct{}
+	if p.disk != nil {
+		stall = p.disk.stalls()
+	}
+	var why error // to give up, where the write certainly did not happen
 	select {
 	case a := <-req.done:
 		return a.value, a.err
 	case <-ctx.Done():
+		why = context.Cause(ctx)
+	case <-stall:
+		why = cmp.Or(p.disk.refusal(), ErrNotLeader)
 	}
 	if req.stage.CompareAndSwap(waiting, dropped) {
-		return nil, context.Cause(ctx)
+		return nil, why
 	}
 	select { // the answer may have come at the same moment
 	case a := <-req.done:
 		return a.value, a.err
 	default:
-		return nil, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
 	}
+	if ctx.Err() == nil && !errors.Is(why, ErrFull) {
+		why = errStalled
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnknown, why)
 }
 
 func (p *pump) push(req *request) bool {
@@ -114,19 +138,25 @@ func (p *pump) push(req *request) bool {
 		return false
 	}
 	p.queue = append(p.queue, req)
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	tell(p.wake)
 	return true
 }
 
-// run proposes entries until ctx ends, then refuses what waits and sees the entries in
+// tell wakes whoever waits for c.
+func tell(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// run proposes groups until ctx ends, then refuses what waits and sees the groups in
 // flight answered.
 func (p *pump) run(ctx context.Context) {
 	var answering sync.WaitGroup
 	defer answering.Wait()
 	defer p.close()
+	var last time.Time // when a group was proposed
 	for {
 		select {
 		case <-ctx.Done():
@@ -134,80 +164,116 @@ func (p *pump) run(ctx context.Context) {
 		case <-p.wake:
 		}
 		for more := true; more; {
-			select {
-			case <-ctx.Done():
+			if !p.turn(ctx, last) {
 				return
-			case p.slots <- struct{}{}:
 			}
-			batch := p.take()
-			if more = len(batch) > 0; !more {
-				<-p.slots
+			group := p.take()
+			if more = len(group) > 0; !more {
 				continue
 			}
-			future := p.propose(p.entry(batch))
+			last = time.Now()
+			p.fly(1)
+			futures := make([]raft.ApplyFuture, len(group))
+			for i, batch := range group {
+				futures[i] = p.propose(p.entry(batch))
+			}
 			answering.Go(func() {
-				respond(batch, future)
-				<-p.slots
+				for i, batch := range group {
+					respond(batch, futures[i])
+				}
+				p.fly(-1)
+				tell(p.landed)
 			})
 		}
 	}
 }
 
-// take chooses the next entry's items from the queue: the oldest first, each unless it
-// shares a key with one that is chosen or that is passed over. So each key keeps its
-// order of arrival (C3), and the oldest item always travels (C4). An item is passed
-// over only for one that was chosen, so an exclusive item found with an empty batch is
-// the oldest; nothing overtakes it.
-func (p *pump) take() []*request {
+// turn waits until a group may go, the last of which went at a time; false where ctx ends
+// before.
+func (p *pump) turn(ctx context.Context, last time.Time) bool {
+	for {
+		n := p.fly(0)
+		if n == 0 {
+			return true
+		}
+		var enough <-chan time.Time
+		if n < maxInFlight {
+			enough = time.After(time.Until(last.Add(patience)))
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-p.landed:
+		case <-enough:
+			return true
+		}
+	}
+}
+
+// fly counts a group in or out, and gives how many are in flight.
+func (p *pump) fly(more int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inFlight += more
+	return p.inFlight
+}
+
+// take chooses the next group from the queue, as the items of each of its entries. The
+// oldest come first, each in the first entry that is behind those with which it shares a
+// key, an exclusive one in an entry of its own behind all others. What finds no entry is
+// passed over, and with it all that share its keys. So each key keeps its order of
+// arrival (C3), and the oldest item always travels (C4); nothing overtakes an exclusive
+// item.
+func (p *pump) take() (group [][]*request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var (
-		batch []*request
-		size  = len(p.prefix)
-		busy  = make(map[string]struct{})
-		kept  = p.queue[:0]
-		next  int
+		items, size int
+		first       int                    // the first entry that is open: behind the last exclusive item
+		behind      = make(map[string]int) // by key, the entry behind the last item that has it
+		kept        = p.queue[:0]
+		next        int
 	)
-	for ; next < len(p.queue) && next < maxScan && len(batch) < maxItems; next++ {
+	for ; next < len(p.queue) && next < maxScan && items < maxItems && first < maxEntries; next++ {
 		req := p.queue[next]
 		if req.stage.Load() == dropped {
 			continue
 		}
-		full := len(batch) > 0 && size+len(req.data) > maxBytes
-		if full || req.exclusive && len(batch) > 0 {
+		at := first
+		for _, k := range req.keys {
+			at = max(at, behind[k])
+		}
+		if req.exclusive {
+			at = len(group)
+		}
+		full := items > 0 && size+len(req.data) > maxBytes
+		if full || req.exclusive && at == maxEntries {
 			break
 		}
-		free := !anyIn(busy, req.keys)
-		if free && !req.stage.CompareAndSwap(waiting, taken) {
+		if at < maxEntries && !req.stage.CompareAndSwap(waiting, taken) {
 			continue // left just now
 		}
 		for _, k := range req.keys {
-			busy[k] = struct{}{}
+			behind[k] = min(at+1, maxEntries)
 		}
-		if !free {
+		if at == maxEntries {
 			kept = append(kept, req)
 			continue
 		}
-		batch = append(batch, req)
+		if at == len(group) {
+			group = append(group, nil)
+		}
+		group[at] = append(group[at], req)
+		items++
 		size += len(req.data)
 		if req.exclusive {
-			next++
-			break
+			first = at + 1
 		}
 	}
 	old := p.queue
 	p.queue = append(kept, p.queue[next:]...)
 	clear(old[len(p.queue):])
-	return batch
-}
-
-func anyIn(busy map[string]struct{}, keys []string) bool {
-	for _, k := range keys {
-		if _, ok := busy[k]; ok {
-			return true
-		}
-	}
-	return false
+	return group
 }
 
 func (p *pump) entry(batch []*request) []byte {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strconv"
 
 	"github.com/hashicorp/raft"
@@ -80,10 +78,35 @@ func (r *Raft) addressOf(s raft.Server) string {
 	return string(s.Address)
 }
 
+// vacate has the configuration name the present address of whoever it says is at addr and
+// is known to have moved, so that another server may come there: Raft takes no address
+// twice. Addresses are not rewritten before that. Members are reached where AddressOf says,
+// and the library replaces a peer's row while its replication reads it.
+func (r *Raft) vacate(id, addr string) error {
+	future := r.raft.GetConfiguration()
+	if err := future.Error(); err != nil {
+		return err
+	}
+	for _, s := range future.Configuration().Servers {
+		now := r.addressOf(s)
+		switch {
+		case string(s.Address) != addr || string(s.ID) == id || now == addr:
+		case s.Suffrage == raft.Voter:
+			return r.raft.AddVoter(s.ID, raft.ServerAddress(now), 0, 0).Error()
+		default:
+			return r.raft.AddNonvoter(s.ID, raft.ServerAddress(now), 0, 0).Error()
+		}
+	}
+	return nil
+}
+
 // AddVoter adds a server with a vote, or gives a known one a vote or a new address.
 // Only the leader can; an error leaves the outcome open unless it is ErrNotLeader.
 func (r *Raft) AddVoter(ctx context.Context, id, addr string) error {
 	return r.await(ctx, func() error {
+		if err := r.vacate(id, addr); err != nil {
+			return err
+		}
 		return r.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(addr), 0, 0).Error()
 	})
 }
@@ -91,6 +114,9 @@ func (r *Raft) AddVoter(ctx context.Context, id, addr string) error {
 // AddNonvoter adds a server that follows without a vote.
 func (r *Raft) AddNonvoter(ctx context.Context, id, addr string) error {
 	return r.await(ctx, func() error {
+		if err := r.vacate(id, addr); err != nil {
+			return err
+		}
 		return r.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), 0, 0).Error()
 	})
 }
@@ -113,43 +139,3 @@ func (r *Raft) Stats() map[string]string { return r.raft.Stats() }
 
 // AppliedIndex is the last index handed to the state machine.
 func (r *Raft) AppliedIndex() uint64 { return r.raft.AppliedIndex() }
-
-// Snapshot has a snapshot taken and opens it. The caller closes the reader.
-func (r *Raft) Snapshot(ctx context.Context) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	var open func() (*raft.SnapshotMeta, io.ReadCloser, error)
-	err := r.await(ctx, func() error {
-		future := r.raft.Snapshot()
-		err := future.Error()
-		open = future.Open
-		return err
-	})
-	if errors.Is(err, raft.ErrNothingNewToSnapshot) {
-		return r.latestSnapshot()
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("take snapshot: %w", err)
-	}
-	return open()
-}
-
-func (r *Raft) latestSnapshot() (*raft.SnapshotMeta, io.ReadCloser, error) {
-	list, err := r.stores.snaps.List()
-	if err != nil {
-		return nil, nil, fmt.Errorf("list snapshots: %w", err)
-	}
-	if len(list) == 0 {
-		return nil, nil, fmt.Errorf("take snapshot: %w", raft.ErrNothingNewToSnapshot)
-	}
-	newest := slices.MaxFunc(list, func(a, b *raft.SnapshotMeta) int { return int(a.Index) - int(b.Index) })
-	return r.stores.snaps.Open(newest.ID)
-}
-
-// Restore replaces the cluster's state by a snapshot's. Only the leader can. Writes
-// that are under way meanwhile get ErrUnknown.
-func (r *Raft) Restore(ctx context.Context, meta *raft.SnapshotMeta, from io.Reader) error {
-	err := r.await(ctx, func() error { return r.raft.Restore(meta, from, 0) })
-	if err != nil {
-		return fmt.Errorf("restore snapshot: %w", err)
-	}
-	return nil
-}

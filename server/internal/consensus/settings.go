@@ -3,6 +3,7 @@ package consensus
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -37,6 +38,8 @@ func raftConfig(cfg Config, log hclog.Logger) *raft.Config {
 	c.ProtocolVersion = raft.ProtocolVersionMax
 	c.Logger = log
 	c.NoLegacyTelemetry = true
+	c.BatchApplyCh = true // the entries of a group are written together
+	c.MaxAppendEntries = maxEntries
 	c.ShutdownOnRemove = false // a removed server may be added again
 	c.CommitTimeout = commitTimeout
 	c.SnapshotThreshold = cmp.Or(cfg.SnapshotThreshold, 16384)
@@ -51,6 +54,13 @@ func raftConfig(cfg Config, log hclog.Logger) *raft.Config {
 	return c
 }
 
+// stallLimit is how long a write to disk may take on a leader: as long as an election's
+// timeout may last, since for less nobody would be better off with another leader.
+func stallLimit(c *raft.Config) time.Duration { return max(2*c.HeartbeatTimeout, minStall) }
+
+// minStall keeps the fast settings from taking a busy disk for a dead one.
+const minStall = time.Second
+
 // ioTimeout bounds a dial and an exchange between servers. A slow disk is part of an
 // exchange, so it must not be short outside tests.
 func ioTimeout(cfg Config) time.Duration {
@@ -59,15 +69,6 @@ func ioTimeout(cfg Config) time.Duration {
 	}
 	return 10 * time.Second
 }
-
-// transport tells the others the address we want to be reached at, which may not be
-// the one we listen on.
-type transport struct {
-	*raft.NetworkTransport
-	addr raft.ServerAddress
-}
-
-func (t *transport) LocalAddr() raft.ServerAddress { return t.addr }
 
 var errNoAddress = errors.New("no newer address is known")
 
@@ -83,4 +84,17 @@ func (p provider) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 		}
 	}
 	return "", errNoAddress
+}
+
+// Snapshots takes over when snapshots are made and how much of the log stays behind them,
+// as Config has the three; zero values are the defaults.
+func (r *Raft) Snapshots(threshold uint64, interval time.Duration, trailing uint64) error {
+	c := r.raft.ReloadableConfig()
+	c.SnapshotThreshold = cmp.Or(threshold, 16384)
+	c.SnapshotInterval = cmp.Or(interval, 30*time.Second)
+	c.TrailingLogs = cmp.Or(trailing, 10240)
+	if err := r.raft.ReloadConfig(c); err != nil {
+		return fmt.Errorf("raft's snapshot settings: %w", err)
+	}
+	return nil
 }

@@ -9,16 +9,10 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
-	wal "github.com/hashicorp/raft-wal"
 )
 
-const (
-	// keptSnapshots is how many snapshots stay on disk.
-	keptSnapshots = 2
-	// cachedLogs is how many entries a leader keeps in memory for its followers. One
-	// entry may be 256 KB, so more would cost real memory under load.
-	cachedLogs = 128
-)
+// keptSnapshots is how many snapshots stay on disk.
+const keptSnapshots = 2
 
 // stores are what Raft writes to. close releases them, and the lock last.
 type stores struct {
@@ -29,8 +23,6 @@ type stores struct {
 }
 
 // openStores opens the stores below dir, or stores in memory where dir is empty.
-//
-// A watchdog that makes a leader with a stalled disk step down will wrap logs here.
 func openStores(dir string, log hclog.Logger) (*stores, error) {
 	if dir == "" {
 		mem := raft.NewInmemStore()
@@ -45,7 +37,7 @@ func openStores(dir string, log hclog.Logger) (*stores, error) {
 		return nil, err
 	}
 	log.Debug("opening the log", "dir", dir)
-	disk, err := wal.Open(filepath.Join(dir, "wal"), wal.WithLogger(log))
+	disk, err := openJournal(filepath.Join(dir, "wal"), log)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open log in %s: %w", dir, err), lock.Close())
 	}
@@ -54,11 +46,7 @@ func openStores(dir string, log hclog.Logger) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots in %s: %w", dir, err), release())
 	}
-	logs, err := raft.NewLogCache(cachedLogs, disk)
-	if err != nil {
-		return nil, errors.Join(err, release())
-	}
-	return &stores{logs, disk, snaps, release}, nil
+	return &stores{disk, disk, snaps, release}, nil
 }
 
 // lockDir keeps a second process out of dir for as long as the file it gives is open.

@@ -1,92 +1,88 @@
 package dnsserver
 
 import (
+	"encoding/binary"
+
 	"github.com/miekg/dns"
 )
 
-// fit cuts a reply to what the client takes: without EDNS 512 bytes and a few answers
-// over UDP, with it what the client says, 64 KB over TCP. TC tells that answers are
-// missing; the last one always stays.
-func (c *Config) fit(m *dns.Msg, r *dns.Msg, udp bool) {
-	size, count := dns.MaxMsgSize-1, len(m.Answer)
-	edns := r.IsEdns0()
-	if udp {
-		size = dns.MinMsgSize
-		if edns != nil {
-			size = max(int(edns.UDPSize()), size)
-		} else {
-			count = min(count, 8, c.UDPAnswerLimit)
+// fit writes an answer of any shape, by the library, within what the client takes.
+func (a *answer) fit(to []byte, r *request, c *Config) ([]byte, error) {
+	m := &dns.Msg{Question: []dns.Question{{Name: r.text(), Qtype: r.qtype, Qclass: r.class}}}
+	m.Id, m.Response, m.Authoritative, m.Rcode, m.Compress = r.id, true, true, a.rcode, !c.NoCompression
+	m.RecursionDesired, m.CheckingDisabled = r.flags&flagRD != 0, r.flags&flagCD != 0
+	m.RecursionAvailable = len(c.Recursors) > 0
+	m.Ns, m.Extra = a.ns, a.extra
+	total := len(a.records)
+	if a.most > 0 {
+		total = min(total, a.most)
+	}
+	if a.weights == nil {
+		m.Answer = a.records
+	} else {
+		var o order
+		if o.weighted(a.weights); c.Strict {
+			o.even(len(a.weights))
+		}
+		for range a.weights {
+			m.Answer = append(m.Answer, a.records[o.next()])
 		}
 	}
-	if edns != nil {
-		m.SetEdns0(edns.UDPSize(), edns.Do())
-		echoSubnet(m, edns)
-	}
-	if count < len(m.Answer) {
-		m.Answer = m.Answer[:count]
-		m.Truncated = true
-	}
-	if m.Len() <= size {
-		prune(m)
-		return
-	}
-	m.Ns = nil
-	for len(m.Answer) > 1 && m.Len() > size {
-		// Len grows about linearly: go most of the way at once
-		keep := max(len(m.Answer)*size/m.Len(), 1)
-		if keep == len(m.Answer) {
-			keep--
+	m.Answer = m.Answer[:min(total, c.count(r))]
+	limit := r.size - r.optSize()
+	for m.Len() > limit {
+		switch {
+		case len(m.Extra) > 0:
+			m.Extra = m.Extra[:fewer(len(m.Extra), limit, m.Len())]
+		case len(m.Ns) > 0:
+			m.Ns = nil
+		case len(m.Answer) > 0:
+			m.Answer = m.Answer[:fewer(len(m.Answer), limit, m.Len())]
+		default:
+			return nil, errFormat // the question alone is too long
 		}
-		m.Answer = m.Answer[:max(keep, 1)]
-		m.Truncated = true
-		prune(m)
 	}
-	for m.Len() > size && len(m.Extra) > 0 {
-		last := len(m.Extra) - 1
-		if m.Extra[last].Header().Rrtype == dns.TypeOPT {
-			if last == 0 {
-				return
-			}
-			last--
-		}
-		m.Extra = append(m.Extra[:last], m.Extra[last+1:]...)
+	m.Extra = pointedAt(m)
+	m.Truncated = (a.truncated || len(m.Answer) < total) && (!c.Strict || c.EnableTruncate)
+	wire, err := m.Pack()
+	if err != nil {
+		return nil, err
 	}
+	base := len(to)
+	to = r.appendOPT(append(to, wire...), a.rcode, a.scope)
+	if r.edns {
+		binary.BigEndian.PutUint16(to[base+10:], uint16(len(m.Extra)+1))
+	}
+	return to, nil
 }
 
-// prune leaves in Extra only what the answers still point at.
-func prune(m *dns.Msg) {
-	if !m.Truncated {
-		return
-	}
-	wanted := map[string]bool{}
-	for _, rr := range m.Answer {
-		if s, ok := rr.(*dns.SRV); ok {
-			wanted[s.Target] = true
+// fewer than n, by about as much as the size is above the limit: it grows about
+// linearly.
+func fewer(n, limit, size int) int { return max(min(n*limit/size, n-1), 0) }
+
+// pointedAt gives of Additional what belongs to the question or to a name that the
+// other records point at.
+func pointedAt(m *dns.Msg) []dns.RR {
+	wanted := map[string]bool{dns.CanonicalName(m.Question[0].Name): true}
+	for _, list := range [][]dns.RR{m.Answer, m.Ns} {
+		for _, rr := range list {
+			switch t := rr.(type) {
+			case *dns.SRV:
+				wanted[dns.CanonicalName(t.Target)] = true
+			case *dns.NS:
+				wanted[dns.CanonicalName(t.Ns)] = true
+			}
 		}
 	}
-	for _, rr := range m.Ns {
-		if n, ok := rr.(*dns.NS); ok {
-			wanted[n.Ns] = true
-		}
-	}
-	kept := m.Extra[:0]
+	var kept []dns.RR
 	for _, rr := range m.Extra {
-		if rr.Header().Rrtype == dns.TypeOPT || wanted[rr.Header().Name] {
+		name := dns.CanonicalName(rr.Header().Name)
+		if c, ok := rr.(*dns.CNAME); ok && wanted[name] {
+			wanted[dns.CanonicalName(c.Target)] = true // what is behind comes behind it
+		}
+		if wanted[name] {
 			kept = append(kept, rr)
 		}
 	}
-	m.Extra = kept
-}
-
-// echoSubnet gives the client's subnet back with scope 0: the answer does not depend on
-// it.
-func echoSubnet(m *dns.Msg, edns *dns.OPT) {
-	for _, o := range edns.Option {
-		if s, ok := o.(*dns.EDNS0_SUBNET); ok {
-			e := *s
-			e.SourceScope = 0
-			opt := m.IsEdns0()
-			opt.Option = append(opt.Option, &e)
-		}
-	}
+	return kept
 }

@@ -1,11 +1,9 @@
 package dnsserver
 
 import (
-	"errors"
-	"net"
+	"net/netip"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -13,92 +11,79 @@ import (
 	"github.com/rollcall/rollcall/server/internal/endpoint"
 )
 
-// ptr answers an address's name: the nodes that have it. It reports whether there is one.
-func (a *ask) ptr() bool {
-	a.m.Authoritative = true
-	ip := reversed(a.name)
-	ans, err := a.Endpoint.Read(a.ctx, a.query(endpoint.Nodes, "", a.Datacenter))
+// isReverse reports whether a name, in lower case, asks for the name of an address.
+func isReverse(name string) bool {
+	return dns.IsSubDomain("in-addr.arpa.", name) || dns.IsSubDomain("ip6.arpa.", name)
+}
+
+// ptr answers with the names of an address: the nodes that have it, else the services
+// that do. Nobody with it is errName.
+func (a *ask) ptr() error {
+	ip, ok := reversed(a.name)
+	if !ok {
+		return errName
+	}
+	a.transient = true // seldom asked twice
+	ans, err := a.read(endpoint.Query{Kind: endpoint.Nodes, Name: ip.String()}, a.Datacenter)
 	if err != nil {
-		a.m.Rcode = dns.RcodeServerFailure
-		return false
+		return err
 	}
 	nodes, err := endpoint.Into[[]*api.Node](ans)
 	if err != nil {
-		a.m.Rcode = dns.RcodeServerFailure
-		return false
+		return err
 	}
 	for _, n := range nodes {
-		if ip != nil && ip.Equal(net.ParseIP(n.Address)) {
-			a.m.Answer = append(a.m.Answer, &dns.PTR{Hdr: a.header(dns.TypePTR, 0), Ptr: dns.Fqdn(n.Node + ".node." + a.dc(n) + "." + a.Domain)})
-		}
+		a.pointer(a.nodeName(n))
 	}
-	if len(a.m.Answer) == 0 {
-		a.domain = a.Domain
-		a.m.Rcode = dns.RcodeNameError
-		a.m.Ns = append(a.m.Ns, a.soa())
+	if len(a.records) > 0 {
+		return nil
 	}
-	return len(a.m.Answer) > 0
+	ans, err = a.read(endpoint.Query{Kind: endpoint.InstancesAt, Name: ip.String()}, a.Datacenter)
+	if err != nil {
+		return err
+	}
+	list, err := endpoint.Into[[]*api.ServiceNode](ans)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		a.pointer(dns.Fqdn(s.ServiceName + ".service." + a.dc(&api.Node{Datacenter: s.Datacenter}) + "." + a.domain))
+	}
+	if len(a.records) == 0 {
+		return errName
+	}
+	return nil
 }
 
-// reversed reads the address of a reverse name, nil where it is none.
-func reversed(name string) net.IP {
+// pointer adds a name, once.
+func (a *ask) pointer(name string) {
+	rr := &dns.PTR{Hdr: a.header(dns.TypePTR, 0), Ptr: name}
+	if validName(name) && !contains(a.records, rr) {
+		a.records = append(a.records, rr)
+	}
+}
+
+// reversed reads the address of a reverse name in lower case.
+func reversed(name string) (netip.Addr, bool) {
 	if rest, ok := strings.CutSuffix(name, ".in-addr.arpa."); ok {
 		l := strings.Split(rest, ".")
 		if len(l) != 4 {
-			return nil
+			return netip.Addr{}, false
 		}
-		return net.ParseIP(l[3] + "." + l[2] + "." + l[1] + "." + l[0])
+		ip, err := netip.ParseAddr(l[3] + "." + l[2] + "." + l[1] + "." + l[0])
+		return ip, err == nil
 	}
 	rest, ok := strings.CutSuffix(name, ".ip6.arpa.")
-	l := strings.Split(rest, ".")
-	if !ok || len(l) != 32 {
-		return nil
-	}
-	ip := make(net.IP, 16)
-	for i := range ip {
-		b, err := strconv.ParseUint(l[31-2*i]+l[30-2*i], 16, 8)
-		if err != nil {
-			return nil
+	if l := strings.Split(rest, "."); ok && len(l) == 32 {
+		var ip [16]byte
+		for i := range ip {
+			b, err := strconv.ParseUint(l[31-2*i]+l[30-2*i], 16, 8)
+			if err != nil || len(l[31-2*i]) != 1 {
+				return netip.Addr{}, false
+			}
+			ip[i] = byte(b)
 		}
-		ip[i] = byte(b)
+		return netip.AddrFrom16(ip).Unmap(), true
 	}
-	return ip
-}
-
-// withPort gives every recursor a port.
-func withPort(list []string) []string {
-	var out []string
-	for _, r := range list {
-		if _, _, err := net.SplitHostPort(r); err != nil {
-			r = net.JoinHostPort(strings.Trim(r, "[]"), "53")
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-// recurse asks the recursors in their order; the first that knows, or knows that there
-// is nothing, answers.
-func (a *ask) recurse(r *dns.Msg, udp bool) *dns.Msg {
-	c := &dns.Client{Net: "udp", Timeout: a.RecursorTimeout, UDPSize: dns.DefaultMsgSize}
-	if !udp {
-		c.Net = "tcp"
-	}
-	var errs []error
-	for _, addr := range a.Recursors {
-		began := time.Now()
-		m, _, err := c.ExchangeContext(a.ctx, r, addr)
-		if err == nil && (m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError) {
-			m.Compress = true
-			return m
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-		a.Log.Debug("recursor did not answer", "addr", addr, "took", time.Since(began).String(), "err", err)
-	}
-	a.Log.Warn("no recursor answered", "name", a.name, "err", errors.Join(errs...))
-	m := failure(r, dns.RcodeServerFailure)
-	m.RecursionAvailable = true
-	return m
+	return netip.Addr{}, false
 }

@@ -1,9 +1,6 @@
 package dnsserver
 
 import (
-	"encoding/hex"
-	"maps"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -15,19 +12,36 @@ import (
 	"github.com/rollcall/rollcall/server/internal/endpoint"
 )
 
-// Most answers that one reply carries over TCP.
-const (
-	maxAnswers = 4096
-	maxSRV     = 1024
-)
+// service answers [tag.]NAME.service and _NAME._tag[.service].
+func (a *ask) service(f form) error {
+	name, tag := serviceName(f.parts)
+	list, err := a.instances(name, f.dc, tag)
+	if err != nil {
+		return err
+	}
+	return a.places(list, a.ttl(name))
+}
 
-func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+// places answers with where instances are.
+func (a *ask) places(list []*api.Instance, ttl time.Duration) error {
+	switch {
+	case len(list) == 0:
+		return errName
+	case a.qtype == dns.TypeSRV:
+		a.srv(list, ttl)
+	default:
+		a.addresses(list, ttl)
+	}
+	return nil
+}
 
 // instances gives a service's instances that are fit to be named.
-func (a *ask) instances(service, dc string, tags []string) ([]*api.Instance, error) {
-	q := a.query(endpoint.HealthService, service, a.orOwn(dc))
-	q.Tags = tags
-	ans, err := a.Endpoint.Read(a.ctx, q)
+func (a *ask) instances(service, dc, tag string) ([]*api.Instance, error) {
+	q := endpoint.Query{Kind: endpoint.HealthService, Name: service}
+	if tag != "" {
+		q.Tags = []string{tag}
+	}
+	ans, err := a.read(q, dc)
 	if err != nil {
 		return nil, err
 	}
@@ -41,59 +55,29 @@ func (a *ask) instances(service, dc string, tags []string) ([]*api.Instance, err
 	}), nil
 }
 
+// worst is the worst state among an instance's checks and its node's. An unknown state
+// counts as critical.
 func worst(i *api.Instance) string {
 	status := api.Passing
 	for _, c := range i.Checks {
 		switch c.Status {
-		case api.Critical:
-			return api.Critical
+		case api.Passing:
 		case api.Warning:
 			status = api.Warning
+		default:
+			return api.Critical
 		}
 	}
 	return status
 }
 
 // weight is an instance's share, by its health.
-func weight(i *api.Instance) uint16 {
+func weight(i *api.Instance) int {
 	w := i.Service.Weights.Passing
 	if worst(i) == api.Warning {
 		w = i.Service.Weights.Warning
 	}
-	return uint16(min(max(w, 0), 65535))
-}
-
-func shuffle(list []*api.Instance) {
-	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-}
-
-// service answers [tag.]NAME.service and _NAME._tag.service.
-func (a *ask) service(labels []string, dc string) error {
-	n := len(labels)
-	name, tags := labels[n-1], []string(nil)
-	if n == 2 && strings.HasPrefix(labels[0], "_") && strings.HasPrefix(labels[1], "_") { // RFC 2782
-		name = labels[0][1:]
-		if tag := labels[1][1:]; tag != "tcp" {
-			tags = []string{tag}
-		}
-	} else if n > 1 {
-		tags = []string{strings.Join(labels[:n-1], ".")}
-	}
-	list, err := a.instances(name, dc, tags)
-	if err != nil {
-		return err
-	}
-	if len(list) == 0 {
-		return errName
-	}
-	shuffle(list)
-	ttl := a.ttl(name)
-	if a.qtype == dns.TypeSRV {
-		a.srv(list, ttl)
-		return nil
-	}
-	a.addresses(list, ttl)
-	return nil
+	return min(max(w, 0), 65535)
 }
 
 // ttl is a service's: its own, or that of the longest prefix.
@@ -110,86 +94,111 @@ func (c *Config) ttl(service string) time.Duration {
 	return ttl
 }
 
-// addresses adds a record for each distinct address; names only where no address is of
-// the type that was asked.
+// addresses adds a record for each distinct address, with the shares of all who are
+// there; a name only where no address is of the type that was asked.
 func (a *ask) addresses(list []*api.Instance, ttl time.Duration) {
 	qtype := a.qtype
 	if qtype == dns.TypeTXT { // as Consul does
 		qtype = dns.TypeA
 	}
-	seen := map[string]bool{}
-	var names []dns.RR
+	seen := map[string]int{} // address to its record
+	var named []*api.Instance
 	for _, i := range list {
-		addr := i.Service.Address
-		if addr == "" {
-			addr = i.Node.Address
-		}
-		if seen[addr] {
-			continue
-		}
-		seen[addr] = true
+		addr := place(i)
 		if net.ParseIP(addr) == nil {
-			names = append(names, &dns.CNAME{Hdr: a.header(dns.TypeCNAME, ttl), Target: dns.Fqdn(addr)})
+			named = append(named, i)
 			continue
 		}
-		if rr := address(a.m.Question[0].Name, addr, ttl, qtype); rr != nil && len(a.m.Answer) < a.limit(maxAnswers) {
-			a.m.Answer = append(a.m.Answer, rr)
+		if at, ok := seen[addr]; ok {
+			a.weights[at] += weight(i)
+			continue
+		}
+		if rr := address(a.qname, addr, ttl, qtype); rr != nil {
+			seen[addr] = len(a.records)
+			a.add(rr, weight(i))
 		}
 	}
-	if len(a.m.Answer) == 0 && len(names) > 0 {
-		a.m.Answer = names[:1] // a name may have one CNAME
+	a.most = a.ARecordLimit
+	if len(a.records) == 0 && len(named) > 0 {
+		a.weights, a.most = nil, 0
+		a.alias(place(a.one(named)), qtype, ttl)
 	}
 }
 
-func (c *Config) limit(most int) int {
-	if c.ARecordLimit > 0 {
-		return min(c.ARecordLimit, most)
+// place is where an instance is: its own address or its node's.
+func place(i *api.Instance) string {
+	if i.Service.Address != "" {
+		return i.Service.Address
 	}
-	return most
+	return i.Node.Address
 }
 
-// srv adds a record for each instance, with the address of its target beside it.
+// one picks one of several host names, for a name may have but one CNAME.
+func (a *ask) one(named []*api.Instance) *api.Instance {
+	weights := make([]int, len(named))
+	for i, n := range named {
+		weights[i] = weight(n)
+	}
+	a.transient = a.transient || len(named) > 1
+	var o order
+	if o.weighted(weights); a.Strict {
+		o.even(len(weights))
+	}
+	return named[o.next()]
+}
+
+// srv adds a record for each instance, with the addresses of its target beside it.
 func (a *ask) srv(list []*api.Instance, ttl time.Duration) {
-	type place struct {
+	type spot struct {
 		addr string
 		node string
 		port int
 	}
-	seen := map[place]bool{}
+	seen, told := map[spot]bool{}, map[string]bool{}
 	for _, i := range list {
-		p := place{i.Service.Address, i.Node.Node, i.Service.Port}
-		if seen[p] || len(a.m.Answer) == maxSRV {
+		at := spot{i.Service.Address, i.Node.Node, i.Service.Port}
+		if seen[at] {
 			continue
 		}
-		seen[p] = true
-		target, addr := a.target(i)
-		a.m.Answer = append(a.m.Answer, &dns.SRV{
-			Hdr: a.header(dns.TypeSRV, ttl), Priority: 1, Weight: weight(i), Port: uint16(i.Service.Port), Target: target,
-		})
-		if rr := address(target, addr, ttl, dns.TypeANY); rr != nil {
-			a.m.Extra = append(a.m.Extra, rr)
+		seen[at] = true
+		target, ip := a.target(i)
+		if !validName(target) {
+			continue
 		}
-		if i.Service.Address == "" {
-			a.text(&a.m.Extra, target, i.Node.Meta)
+		w := weight(i)
+		a.add(&dns.SRV{Hdr: a.header(dns.TypeSRV, ttl), Priority: 1, Weight: uint16(w), Port: uint16(i.Service.Port), Target: target}, w)
+		first := !told[target]
+		told[target] = true
+		switch {
+		case ip != nil:
+			// HAProxy wants one for each SRV record, also where targets are the same
+			a.extra = append(a.extra, address(target, ip.String(), ttl, dns.TypeANY))
+			if first && i.Service.Address == "" && a.NodeMetaTXT {
+				a.meta(&a.extra, target, i.Node, ttl)
+			}
+		case first:
+			a.extra = append(a.extra, a.chase(target, dns.TypeANY, ttl)...)
 		}
 	}
 }
 
 // target names where an instance is: its own address in hex, or its node, or the host
-// name that it has.
-func (a *ask) target(i *api.Instance) (name, addr string) {
-	if i.Service.Address == "" {
-		if net.ParseIP(i.Node.Address) == nil {
-			return dns.Fqdn(i.Node.Address), ""
+// name that it has; ip is nil then.
+func (a *ask) target(i *api.Instance) (name string, ip net.IP) {
+	ip = net.ParseIP(place(i))
+	switch {
+	case ip == nil:
+		return dns.Fqdn(place(i)), nil
+	case i.Service.Address == "":
+		if name := a.nodeName(i.Node); validName(name) {
+			return name, ip
 		}
-		return dns.Fqdn(i.Node.Node + ".node." + a.dc(i.Node) + "." + a.domain), i.Node.Address
 	}
-	ip := net.ParseIP(i.Service.Address)
-	if ip == nil {
-		return dns.Fqdn(i.Service.Address), ""
-	}
-	if four := ip.To4(); four != nil {
-		ip = four
-	}
-	return hex.EncodeToString(ip) + ".addr." + a.dc(i.Node) + "." + a.domain, i.Service.Address
+	return a.addrName(ip, a.dc(i.Node)), ip
+}
+
+// validName reports whether a name can be put into a message.
+func validName(name string) bool {
+	_, ok := dns.IsDomainName(name)
+	return ok
 }

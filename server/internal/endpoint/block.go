@@ -5,12 +5,21 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/acl"
 )
 
 // jitterShare: a blocking read waits up to 1/16 longer than asked, so that watchers
 // that began together do not come back together. Clients count on this bound.
 const jitterShare = 16
+
+// blocking counts the reads that wait for a change.
+var blocking = promauto.NewGauge(prometheus.GaugeOpts{
+	Name: "consul_rpc_queries_blocking", Help: "Reads that wait for a change.",
+})
 
 // block evaluates q, and while its index is not above MinIndex waits for a change of
 // what q reads; this is the only function that blocks on an index. It looks at least
@@ -21,11 +30,20 @@ const jitterShare = 16
 // reaped) while nothing that q reads has changed since. Only a restored snapshot ends
 // the wait of everybody, whatever the index.
 func (l *Local) block(ctx context.Context, q *Query, lost <-chan struct{}) (*Answer, error) {
+	if q.executes() {
+		return l.execute(ctx, q)
+	}
 	if q.MinIndex == 0 {
 		return l.look(q)
 	}
 	timer := time.NewTimer(l.patience(q))
 	defer timer.Stop()
+	blocks := false
+	defer func() {
+		if blocks {
+			blocking.Dec()
+		}
+	}()
 	var over bool
 	for {
 		watch := l.cfg.Store.Watch(topics(q)...)
@@ -33,6 +51,10 @@ func (l *Local) block(ctx context.Context, q *Query, lost <-chan struct{}) (*Ans
 		if err != nil || over || a.Meta.Index > q.MinIndex {
 			watch.Stop()
 			return a, err
+		}
+		if !blocks {
+			blocks = true
+			blocking.Inc()
 		}
 		select {
 		case <-watch.C:
@@ -66,18 +88,40 @@ func (l *Local) patience(q *Query) time.Duration {
 
 // look evaluates q now.
 func (l *Local) look(q *Query) (*Answer, error) {
-	found, err := l.cache.evaluate(q, l.cfg.Store.State())
+	h, err := l.mayRead(q)
+	if err != nil {
+		return nil, err
+	}
+	st := l.cfg.Store.State()
+	var may *acl.Authorizer
+	if h != nil {
+		may = h.Authorizer
+	}
+	found, done, err := l.readACL(q, st, h)
+	switch {
+	case done:
+	case h != nil && (q.Kind == QueryList || q.Kind == QueryGet):
+		found, err = l.readQueries(q, st, h)
+	default:
+		found, err = l.cache.evaluate(q, st, may)
+	}
 	if err != nil {
 		return nil, err
 	}
 	a := *found // the parts that are the same for all
-	a.Meta.Index = max(a.Meta.Index, 1)
-	a.Meta.Consistency = q.Consistency
-	a.Meta.KnownLeader = true
+	index, filtered := max(a.Meta.Index, 1), a.Meta.Filtered
+	a.Meta = l.meta(q)
+	a.Meta.Index, a.Meta.Filtered = index, filtered && !h.Anonymous()
+	return &a, nil
+}
+
+// meta says what an answer of this server is worth now, without an index.
+func (l *Local) meta(q *Query) api.QueryMeta {
+	m := api.QueryMeta{Consistency: q.Consistency, KnownLeader: true}
 	if !l.cfg.Raft.IsLeader() {
 		_, addr := l.cfg.Raft.Leader()
-		a.Meta.KnownLeader = addr != ""
-		a.Meta.LastContact = l.cfg.Raft.LastContact()
+		m.KnownLeader = addr != ""
+		m.LastContact = l.cfg.Raft.LastContact()
 	}
-	return &a, nil
+	return m
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/rollcall/rollcall/server/internal/acl"
 	"github.com/rollcall/rollcall/server/internal/store"
 )
 
@@ -31,14 +32,22 @@ type entry struct {
 
 func newCache() *cache { return &cache{entries: map[string]*entry{}} }
 
-// evaluate answers q from st. Single keys are looked up each time: they are as many as
-// there are keys, and their rows carry their JSON.
-func (c *cache) evaluate(q *Query, st *store.State) (*Answer, error) {
-	if q.Kind == KVGet {
-		a, _, err := evaluate(q, st)
+// evaluate answers q from st, as far as may sees it; nil sees all. Those who see the same
+// share an answer. Single keys and sessions are looked up each time: they are as many as
+// there are rows, and those carry their JSON.
+func (c *cache) evaluate(q *Query, st *store.State, may *acl.Authorizer) (*Answer, error) {
+	if may != nil && may.View() == "" {
+		may = nil
+	}
+	if q.Kind == KVGet || q.Kind == SessionInfo || q.Kind == TxnRead {
+		a, _, err := evaluate(q, st, may)
 		return a, err
 	}
-	e := c.entry(identity(q))
+	id := identity(q)
+	if may != nil {
+		id += "\x00v" + may.View()
+	}
+	e := c.entry(id)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.answer != nil && e.state == st {
@@ -48,7 +57,7 @@ func (c *cache) evaluate(q *Query, st *store.State) (*Answer, error) {
 		e.state = st
 		return e.answer, nil
 	}
-	a, m, err := evaluate(q, st)
+	a, m, err := evaluate(q, st, may)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +114,9 @@ func identity(q *Query) string {
 // currentMark gives the mark that q's answer would have now, without evaluating it,
 // where that is cheap.
 func currentMark(q *Query, st *store.State) (store.Mark, bool) {
+	if q.Near != "" { // places may change the order
+		return store.Mark{}, false
+	}
 	switch q.Kind {
 	case Nodes:
 		return st.NodesMark(), true
@@ -112,8 +124,10 @@ func currentMark(q *Query, st *store.State) (store.Mark, bool) {
 		if len(q.NodeMeta) == 0 { // checks by meta of nodes read more than their own rows
 			return st.ServiceMark(q.Name), true
 		}
-	case NodeServices, NodeList, HealthNode:
+	case NodeServices, NodeList, NodeAge, HealthNode:
 		return st.NodeMark(q.Name), true
+	case SessionList, SessionNode:
+		return st.SessionsMark(), true
 	}
 	return store.Mark{}, false
 }

@@ -31,11 +31,13 @@ type Kind string
 // The kinds of read. Beside each: what Name means, and the type of the answer.
 const (
 	Datacenters   Kind = "catalog.datacenters"   // - , []string
-	Nodes         Kind = "catalog.nodes"         // - , []*api.Node
+	Nodes         Kind = "catalog.nodes"         // address or "" for any, []*api.Node
 	Services      Kind = "catalog.services"      // - , map[string][]string: name to tags
 	ServiceNodes  Kind = "catalog.service"       // service, []*api.ServiceNode
+	InstancesAt   Kind = "catalog.at"            // address, []*api.ServiceNode: instances with this address of their own
 	NodeServices  Kind = "catalog.node"          // node, *api.NodeServices, nil if unknown
 	NodeList      Kind = "catalog.node-services" // node, *NodeServiceList, nil if unknown
+	NodeAge       Kind = "catalog.node-age"      // node, null: only the index tells
 	HealthNode    Kind = "health.node"           // node, []*api.Check
 	HealthChecks  Kind = "health.checks"         // service, []*api.Check
 	HealthState   Kind = "health.state"          // state or any, []*api.Check
@@ -43,9 +45,36 @@ const (
 	KVGet         Kind = "kv.get"                // key, []*api.KVPair of one; Found false if missing
 	KVList        Kind = "kv.list"               // prefix, []*api.KVPair; Found false if none
 	KVKeys        Kind = "kv.keys"               // prefix, []string; Found false if none
-	Leader        Kind = "status.leader"         // - , string "ip:8300", "" without a leader
+	SessionList   Kind = "session.list"          // - , []*api.Session
+	SessionNode   Kind = "session.node"          // node, []*api.Session
+	SessionInfo   Kind = "session.info"          // id, []*api.Session of one, or none
+	SessionRenew  Kind = "session.renew"         // id, []*api.Session of one; restarts its TTL
+	TxnRead       Kind = "txn"                   // - , *api.TxnAnswer
+	Leader        Kind = "status.leader"         // - , string "ip:8300", "" without a leader; with ArgKnown and an index it waits
 	Peers         Kind = "status.peers"          // - , []string
 	Raft          Kind = "operator.raft"         // - , *api.RaftConfiguration
+
+	RaftStanding    Kind = "operator.raft.standing"    // - , *api.RaftStats: where the asked server's own log stands
+	AutopilotConfig Kind = "operator.autopilot.config" // - , *api.AutopilotConfig
+	AutopilotHealth Kind = "operator.autopilot.health" // - , *api.AutopilotHealth
+	AutopilotState  Kind = "operator.autopilot.state"  // - , *api.AutopilotState
+	Usage           Kind = "operator.usage"            // - , *api.DatacenterUsage
+
+	UINodes    Kind = "ui.nodes"    // - , []*api.NodeInfo
+	UINode     Kind = "ui.node"     // node, []*api.NodeInfo of one; Found false if unknown
+	UIServices Kind = "ui.services" // - , []*api.ServiceSummary
+	UIOverview Kind = "ui.overview" // - , *api.CatalogOverview
+
+	QueryList    Kind = "query.list"    // - , []*api.PreparedQuery
+	QueryGet     Kind = "query.get"     // id, []*api.PreparedQuery of one; Found false if missing
+	QueryExecute Kind = "query.execute" // id or name, *api.QueryResult
+	QueryExplain Kind = "query.explain" // name, *api.QueryExplanation
+	QueryRemote  Kind = "query.remote"  // - , *api.QueryResult; for another datacenter's servers
+
+	CoordinateNodes Kind = "coordinate.nodes" // - , []*api.CoordinateEntry
+	CoordinateNode  Kind = "coordinate.node"  // node, []*api.CoordinateEntry of one; Found false if none
+	// CoordinateDatacenters: - , []*api.DatacenterCoordinates
+	CoordinateDatacenters Kind = "coordinate.datacenters"
 )
 
 // Query is one read. Two queries that differ only in QueryOptions ask the same.
@@ -55,9 +84,12 @@ type Query struct {
 	Tags      []string          `codec:",omitempty"` // all must be there; match in any case
 	Passing   bool              `codec:",omitempty"` // only instances whose checks all pass
 	NodeMeta  map[string]string `codec:",omitempty"`
-	Near      string            `codec:",omitempty"`
+	Near      string            `codec:",omitempty"` // sort by the distance from this node
 	Filter    string            `codec:",omitempty"` // a bexpr expression
 	Separator string            `codec:",omitempty"` // KVKeys: fold deeper keys here
+	Execution *Execution        `codec:",omitempty"` // of prepared queries
+	Txn       []api.TxnOp       `codec:",omitempty"` // TxnRead: what to read
+	Args      map[string]string `codec:",omitempty"` // what only one kind asks for; see there
 	api.QueryOptions
 }
 

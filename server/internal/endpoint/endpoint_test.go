@@ -25,6 +25,7 @@ type fakeRaft struct {
 	index   uint64
 	leading bool
 	leader  string
+	others  []string // of a server whose disk hangs
 	lag     time.Duration
 	fail    error // of Apply, once
 	verify  error
@@ -50,6 +51,15 @@ func (r *fakeRaft) Apply(_ context.Context, item consensus.Item) (any, error) {
 		if err := tx.Register(&c.Registration); err != nil {
 			return command.Result{Index: r.index, Err: api.AsError(err)}, nil
 		}
+	case *command.Places:
+		tx.SetPlaces(c.Entries)
+	case *command.CreateSession:
+		if err := tx.CreateSession(&c.Session); err != nil {
+			return command.Result{Index: r.index, Err: api.AsError(err)}, nil
+		}
+		return command.Result{Index: r.index, OK: true, ID: c.ID}, nil
+	case *command.EndSession:
+		tx.EndSession(c.ID, c.Reason)
 	case *command.KV:
 		if c.Verb == command.Delete {
 			tx.KVDelete(c.Pair.Key)
@@ -70,6 +80,7 @@ func (r *fakeRaft) set(f func()) {
 
 func (r *fakeRaft) IsLeader() bool           { r.mu.Lock(); defer r.mu.Unlock(); return r.leading }
 func (r *fakeRaft) Leader() (string, string) { r.mu.Lock(); defer r.mu.Unlock(); return "id", r.leader }
+func (r *fakeRaft) Others() []string         { r.mu.Lock(); defer r.mu.Unlock(); return r.others }
 func (r *fakeRaft) Watch() <-chan struct{}   { r.mu.Lock(); defer r.mu.Unlock(); return r.changed }
 func (r *fakeRaft) VerifyLeader(context.Context) error {
 	r.mu.Lock()
@@ -367,4 +378,35 @@ func BenchmarkHealthService(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A read of the leader that says whom it knows is answered when another leads.
+func TestLeaderIsAwaited(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, r, _ := setup()
+		_, leader := r.Leader()
+		q := &Query{Kind: Leader, Args: map[string]string{ArgKnown: leader}, QueryOptions: api.QueryOptions{MinIndex: 1, MaxWait: time.Minute}}
+		got := make(chan any, 1)
+		ask := func() {
+			a, err := l.Read(t.Context(), q)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got <- a.Value
+		}
+		began := time.Now()
+		ask()
+		if v, took := <-got, time.Since(began); v != leader || took < time.Minute {
+			t.Errorf("without a change: %v after %s", v, took)
+		}
+		go ask()
+		synctest.Wait()
+		began = time.Now()
+		r.set(func() { r.leader = "10.0.0.9:8300" })
+		if v, took := <-got, time.Since(began); v != "10.0.0.9:8300" || took != 0 {
+			t.Errorf("after an election: %v after %s", v, took)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/acl"
 	"github.com/rollcall/rollcall/server/internal/store"
 )
 
@@ -20,7 +21,9 @@ func topics(q *Query) []store.Topic {
 		return []store.Topic{store.TopicServices()}
 	case ServiceNodes, HealthService, HealthChecks:
 		return []store.Topic{store.TopicService(q.Name)}
-	case NodeServices, NodeList, HealthNode:
+	case InstancesAt: // nobody blocks on it: this wakes for new services only
+		return []store.Topic{store.TopicServices()}
+	case NodeServices, NodeList, NodeAge, HealthNode:
 		return []store.Topic{store.TopicNode(q.Name)}
 	case HealthState:
 		return []store.Topic{store.TopicState(q.Name)}
@@ -28,13 +31,31 @@ func topics(q *Query) []store.Topic {
 		return []store.Topic{store.TopicKey(q.Name)}
 	case KVList, KVKeys:
 		return []store.Topic{store.TopicPrefix(q.Name)}
+	case QueryList, QueryGet:
+		return []store.Topic{store.TopicQueries()}
+	case AutopilotConfig:
+		return []store.Topic{store.TopicAutopilot()}
+	case Usage, UINodes, UIServices, UIOverview:
+		return []store.Topic{store.TopicCatalog()}
+	case UINode:
+		return []store.Topic{store.TopicNode(q.Name)}
+	case CoordinateNodes, CoordinateNode:
+		return []store.Topic{store.TopicPlaces()}
+	case SessionList, SessionNode:
+		return []store.Topic{store.TopicSessions()}
+	case SessionInfo:
+		return []store.Topic{store.TopicSession(q.Name)}
+	}
+	if aclReaders[q.Kind] != nil {
+		return []store.Topic{store.TopicACL()}
 	}
 	return nil
 }
 
-// evaluate reads q from a state. The answer's Meta has the index only.
-func evaluate(q *Query, st *store.State) (*Answer, store.Mark, error) {
-	keep, err := newFilter(q)
+// evaluate reads q from a state, as far as may sees it; nil sees all. The answer's Meta has
+// the index, and whether something was left out.
+func evaluate(q *Query, st *store.State, may *acl.Authorizer) (*Answer, store.Mark, error) {
+	keep, err := newFilter(q, may)
 	if err != nil {
 		return nil, store.Mark{}, err
 	}
@@ -43,23 +64,37 @@ func evaluate(q *Query, st *store.State) (*Answer, store.Mark, error) {
 	switch q.Kind {
 	case Nodes:
 		var rows []*store.Node
-		rows, m = st.Nodes()
-		a = nodes(rows, keep)
+		if q.Name != "" {
+			rows, m = st.NodesAt(q.Name)
+		} else {
+			rows, m = st.Nodes()
+		}
+		a = nodes(byDistance(q, st, rows, nodeOfNode), keep)
 	case Services:
 		a, m = serviceNames(q, st, keep)
 	case ServiceNodes:
 		var rows []store.Instance
 		rows, m = st.Instances(q.Name)
+		a = serviceNodes(byDistance(q, st, rows, nodeOfInstance), keep)
+	case InstancesAt:
+		var rows []store.Instance
+		rows, m = st.InstancesAt(q.Name)
 		a = serviceNodes(rows, keep)
 	case HealthService:
 		var rows []store.Instance
 		rows, m = st.Instances(q.Name)
-		a = instances(rows, q.Passing, keep)
+		a = instances(byDistance(q, st, rows, nodeOfInstance), q.Passing, keep)
 	case NodeServices, NodeList:
 		var node *store.Node
 		var rows []*store.Service
 		node, rows, m = st.NodeServices(q.Name)
+		if node != nil && !keep.node(node.Node.Node) {
+			node = nil
+		}
 		a = nodeServices(q.Kind, node, rows, keep)
+	case NodeAge:
+		m = st.NodeMark(q.Name)
+		a = &Answer{Found: true}
 	case HealthNode:
 		var rows []*store.Check
 		rows, m = st.NodeChecks(q.Name)
@@ -67,11 +102,11 @@ func evaluate(q *Query, st *store.State) (*Answer, store.Mark, error) {
 	case HealthChecks:
 		var rows []*store.Check
 		rows, m = st.ServiceChecks(q.Name)
-		a = checks(rows, st, keep)
+		a = checks(byDistance(q, st, rows, nodeOfCheck), st, keep)
 	case HealthState:
 		var rows []*store.Check
 		rows, m = st.ChecksInState(q.Name)
-		a = checks(rows, st, keep)
+		a = checks(byDistance(q, st, rows, nodeOfCheck), st, keep)
 	case KVGet:
 		var row *store.Pair
 		row, m = st.KVGet(q.Name)
@@ -79,23 +114,54 @@ func evaluate(q *Query, st *store.State) (*Answer, store.Mark, error) {
 	case KVList:
 		var rows []*store.Pair
 		rows, m = st.KVList(q.Name)
-		a = pairs(rows...)
+		a = pairs(keep.keys(rows)...)
 	case KVKeys:
 		var rows []*store.Pair
 		rows, m = st.KVList(q.Name)
-		keys := fold(rows, q.Name, q.Separator)
+		keys := fold(keep.keys(rows), q.Name, q.Separator)
 		a = &Answer{Found: len(keys) > 0, Value: keys}
+	case QueryList, QueryGet:
+		a, m = queries(q, st)
+	case AutopilotConfig:
+		a, m = autopilotConfig(st)
+	case Usage:
+		a, m = usage(st)
+	case UINodes, UINode:
+		a, m = nodeInfos(q, st, keep)
+	case UIServices:
+		a, m = summaries(st, keep)
+	case UIOverview:
+		a, m = overview(st, keep)
+	case CoordinateNodes, CoordinateNode:
+		a, m = places(q, st, keep)
+	case SessionList:
+		var rows []*store.Session
+		rows, m = st.Sessions()
+		a = sessions(keep.sessions(rows)...)
+	case SessionNode:
+		var rows []*store.Session
+		rows, m = st.NodeSessions(q.Name)
+		a = sessions(keep.sessions(rows)...)
+	case SessionInfo:
+		var row *store.Session
+		row, m = st.Session(q.Name)
+		a = sessions(keep.sessions([]*store.Session{row})...)
+	case TxnRead:
+		a = txnRead(q, st, keep)
 	default:
 		return nil, m, api.Errorf(api.Invalid, "unknown query %q", q.Kind)
 	}
 	if keep.err != nil {
 		return nil, m, keep.err
 	}
+	if q.Near != "" {
+		m = m.Near(st.PlacesMark())
+	}
 	if a.body == nil {
 		value := a.Value
 		a.body = &body{encode: func() ([]byte, error) { return marshal(value) }}
 	}
-	a.Meta.Index = m.Index
+	a.Meta.Index, a.Meta.Filtered = m.Index, keep.hidden
 	return a, m, nil
 }
 
@@ -103,7 +169,7 @@ func nodes(rows []*store.Node, keep *filter) *Answer {
 	out := make([]*api.Node, 0, len(rows))
 	kept := make([]fragment, 0, len(rows))
 	for _, n := range rows {
-		if keep.meta(n.Meta) && keep.expr(&n.Node) {
+		if keep.node(n.Node.Node) && keep.meta(n.Meta) && keep.expr(&n.Node) {
 			out = append(out, &n.Node)
 			kept = append(kept, n)
 		}
@@ -117,13 +183,16 @@ func serviceNames(q *Query, st *store.State, keep *filter) (*Answer, store.Mark)
 	names, m := st.Services()
 	out := make(map[string][]string, len(names))
 	for _, s := range names {
+		if !keep.service(s.Name) {
+			continue
+		}
 		tags := s.Tags
 		if len(q.NodeMeta) > 0 || q.Filter != "" {
 			rows, _ := st.Instances(s.Name)
 			tags = nil
 			any := false
 			for _, r := range rows {
-				if !keep.meta(r.Node.Meta) || !keep.expr(serviceNode(r)) {
+				if !keep.node(r.Node.Node.Node) || !keep.meta(r.Node.Meta) || !keep.expr(serviceNode(r)) {
 					continue
 				}
 				any = true
@@ -149,19 +218,23 @@ func instances(rows []store.Instance, passing bool, keep *filter) *Answer {
 	out := make([]*api.Instance, 0, len(rows))
 	kept := make([]store.Instance, 0, len(rows))
 	for _, r := range rows {
-		if passing && !allPass(r.Checks) || !keep.meta(r.Node.Meta) || !keep.tags(r.Service.Tags) {
+		if !keep.instance(r) || passing && !allPass(r.Checks) || !keep.meta(r.Node.Meta) || !keep.tags(r.Service.Tags) {
 			continue
 		}
-		v := &api.Instance{Node: &r.Node.Node, Service: &r.Service.Service, Checks: make([]*api.Check, len(r.Checks))}
-		for i, c := range r.Checks {
-			v.Checks[i] = &c.Check
-		}
-		if keep.expr(v) {
+		if v := instanceOf(r); keep.expr(v) {
 			out = append(out, v)
 			kept = append(kept, r)
 		}
 	}
 	return &Answer{Found: true, Value: out, body: &body{encode: func() ([]byte, error) { return joinInstances(kept), nil }}}
+}
+
+func instanceOf(r store.Instance) *api.Instance {
+	v := &api.Instance{Node: &r.Node.Node, Service: &r.Service.Service, Checks: make([]*api.Check, len(r.Checks))}
+	for i, c := range r.Checks {
+		v.Checks[i] = &c.Check
+	}
+	return v
 }
 
 func allPass(checks []*store.Check) bool {
@@ -176,7 +249,7 @@ func allPass(checks []*store.Check) bool {
 func serviceNodes(rows []store.Instance, keep *filter) *Answer {
 	out := make([]*api.ServiceNode, 0, len(rows))
 	for _, r := range rows {
-		if !keep.meta(r.Node.Meta) || !keep.tags(r.Service.Tags) {
+		if !keep.instance(r) || !keep.meta(r.Node.Meta) || !keep.tags(r.Service.Tags) {
 			continue
 		}
 		if v := serviceNode(r); keep.expr(v) {
@@ -193,7 +266,7 @@ func serviceNode(r store.Instance) *api.ServiceNode {
 		TaggedAddresses: n.TaggedAddresses, NodeMeta: n.Meta,
 		ServiceID: s.ID, ServiceName: s.Service.Service, ServiceTags: s.Tags, ServiceAddress: s.Address,
 		ServiceTaggedAddresses: s.TaggedAddresses, ServiceWeights: s.Weights, ServiceMeta: s.Meta,
-		ServicePort: s.Port, ServiceEnableTagOverride: s.EnableTagOverride,
+		ServicePort: s.Port, ServiceEnableTagOverride: s.EnableTagOverride, ServiceSocketPath: s.SocketPath, ServiceLocality: s.Locality,
 		CreateIndex: s.CreateIndex, ModifyIndex: s.ModifyIndex,
 	}
 }
@@ -207,7 +280,7 @@ func nodeServices(kind Kind, node *store.Node, rows []*store.Service, keep *filt
 	}
 	list := make([]*api.Service, 0, len(rows))
 	for _, s := range rows {
-		if keep.expr(&s.Service) {
+		if keep.service(s.Service.Service) && keep.expr(&s.Service) {
 			list = append(list, &s.Service)
 		}
 	}
@@ -225,6 +298,9 @@ func checks(rows []*store.Check, st *store.State, keep *filter) *Answer {
 	out := make([]*api.Check, 0, len(rows))
 	kept := make([]fragment, 0, len(rows))
 	for _, c := range rows {
+		if !keep.check(&c.Check) {
+			continue
+		}
 		if keep.wantsMeta() {
 			n, _ := st.Node(c.Node)
 			if n == nil || !keep.meta(n.Meta) {

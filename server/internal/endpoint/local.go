@@ -3,6 +3,7 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"time"
 
@@ -20,6 +21,9 @@ type Consensus interface {
 	IsLeader() bool
 	// Leader gives the leader's id and address, "" without one.
 	Leader() (id, addr string)
+	// Others gives the addresses of the other servers while this one cannot know who leads,
+	// since its disk hangs; else nil.
+	Others() []string
 	// Watch gives a channel that closes when IsLeader or Leader may answer otherwise.
 	Watch() <-chan struct{}
 	// VerifyLeader proves leadership to a quorum, or errs.
@@ -35,18 +39,46 @@ type Config struct {
 	Raft       Consensus
 	// At gives the endpoint of the server at an RPC address.
 	At func(addr string) Endpoint
+	// Others names the other datacenters, the nearest first, and Elsewhere gives the endpoint
+	// of one, nil for one that is not known. May be nil: there are none.
+	Others    func() []string
+	Elsewhere func(dc string) Everything
+	// Servers gives the coordinates of each datacenter's servers. May be nil.
+	Servers func() []*api.DatacenterCoordinates
+	// Gossip is what this server may have gossip pools do. May be nil, in tests.
+	Gossip Gossip
+	// Seats changes who takes part in the log, Pilot says how the servers are. May be nil, in tests.
+	Seats Seats
+	Pilot Pilot
+	// ACLs is how they are enforced.
+	ACLs ACLs
+	// Snapshots takes and restores snapshots, Verify reads one for nothing but to know
+	// that it can be, and Dir is where archives are unpacked; the system's place for
+	// such files if empty.
+	Snapshots Snapshotter
+	Verify    func(io.Reader) error
+	Dir       string
 	// HoldTimeout is how long a request waits for a leader. Default 7s.
 	HoldTimeout time.Duration
 	// DefaultQueryTime and MaxQueryTime bound a blocking read. Defaults 300s and 600s.
 	DefaultQueryTime, MaxQueryTime time.Duration
-	Log                            *slog.Logger
+	// SessionTTLMin is the least TTL a session may have. Default 10s.
+	SessionTTLMin time.Duration
+	// Renew restarts the TTL of a session, if it has one. Called on the leader.
+	Renew func(session string)
+	Log   *slog.Logger
 }
 
 // Local is a server's endpoint: it answers from its own store what it may, and sends
 // the rest to the leader.
 type Local struct {
-	cfg   Config
-	cache *cache
+	forwards    forwards
+	cfg         Config
+	cache       *cache
+	places      gathered
+	authorizers *authorizers
+	atPrimary   *Resolver // finds out what tokens may; nil where their state is here
+	replication replication
 }
 
 // NewLocal makes the endpoint of a server.
@@ -60,18 +92,70 @@ func NewLocal(cfg Config) *Local {
 	if cfg.MaxQueryTime == 0 {
 		cfg.MaxQueryTime = 600 * time.Second
 	}
-	return &Local{cfg: cfg, cache: newCache()}
+	if cfg.Others == nil {
+		cfg.Others = func() []string { return nil }
+	}
+	if cfg.Elsewhere == nil {
+		cfg.Elsewhere = func(string) Everything { return nil }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.SessionTTLMin == 0 {
+		cfg.SessionTTLMin = 10 * time.Second
+	}
+	l := &Local{cfg: cfg, cache: newCache(), authorizers: newAuthorizers()}
+	l.atPrimary = l.newPrimaryResolver()
+	return l
 }
 
 var _ Endpoint = (*Local)(nil)
 
 // Read answers q from this server's state, or from the leader's where q wants that.
 func (l *Local) Read(ctx context.Context, q *Query) (*Answer, error) {
-	if q.Datacenter != "" && q.Datacenter != l.cfg.Datacenter {
-		return nil, api.ErrNoPath
+	if there, err := l.elsewhere(q.Datacenter); err != nil {
+		return nil, err
+	} else if there != nil {
+		return there.Read(ctx, q)
+	}
+	if q.Kind == ACLResolve && l.atPrimary != nil {
+		return l.resolveAtPrimary(ctx, q)
+	}
+	if dc, err := l.readPlace(q); err != nil {
+		return nil, err
+	} else if dc != "" {
+		return primary{l}.Read(ctx, q)
+	}
+	if q.Kind == Raft && q.Consistency != api.Stale { // the leader knows who leads
+		return atLeader(ctx, l, true, func(context.Context, <-chan struct{}) (*Answer, error) {
+			if _, err := l.mayRead(q); err != nil {
+				return nil, err
+			}
+			a, _, err := l.status(q)
+			return a, err
+		}, func(ctx context.Context, leader Endpoint) (*Answer, error) { return leader.Read(ctx, q) })
+	}
+	if err := l.otherLeader(ctx, q); err != nil {
+		return nil, err
 	}
 	if a, ok, err := l.status(q); ok || err != nil {
-		return a, err
+		if err == nil {
+			_, err = l.mayRead(q)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return a, nil
+	}
+	switch q.Kind {
+	case SessionRenew:
+		return l.renew(ctx, q)
+	case AutopilotHealth, AutopilotState:
+		return l.piloted(ctx, q)
+	case SessionInfo:
+		if err := validUUID("session", q.Name); err != nil {
+			return nil, err
+		}
 	}
 	if q.Consistency == api.Stale {
 		a, err := l.block(ctx, q, nil)
@@ -98,31 +182,69 @@ func (l *Local) Read(ctx context.Context, q *Query) (*Answer, error) {
 
 // Write commits w here or at the leader.
 func (l *Local) Write(ctx context.Context, w *Write) (*command.Result, error) {
-	if w.Datacenter != "" && w.Datacenter != l.cfg.Datacenter {
-		return nil, api.ErrNoPath
+	if there, err := l.elsewhere(w.Datacenter); err != nil {
+		return nil, err
+	} else if there != nil {
+		return there.Write(ctx, w)
 	}
-	if err := normalise(w.Command, l.cfg.Datacenter); err != nil {
+	if err := l.normalise(w.Command); err != nil {
 		return nil, err
 	}
-	if kv, ok := w.Command.(*command.KV); ok && kv.Verb == command.Unlock {
-		return &command.Result{}, nil // nobody holds a lock: there are no sessions yet
+	switch w.Command.(type) {
+	case *command.Fire, *command.Keyring:
+		return l.gossiped(ctx, w)
 	}
+	if dc, err := l.writePlace(w.Command); err != nil {
+		return nil, err
+	} else if dc != "" {
+		return primary{l}.Write(ctx, w)
+	}
+	if r := transact(w.Command, l.cfg.Datacenter); r != nil {
+		return r, nil
+	}
+	if p, ok := w.Command.(*command.Places); ok {
+		return l.gather(ctx, w, p)
+	}
+	return l.commit(ctx, w)
+}
+
+// commit has w go through the log.
+func (l *Local) commit(ctx context.Context, w *Write) (*command.Result, error) {
 	return atLeader(ctx, l, false, func(ctx context.Context, _ <-chan struct{}) (*command.Result, error) {
-		v, err := l.cfg.Raft.Apply(ctx, command.Item{Command: w.Command})
+		if t, ok := w.Command.(*command.Txn); ok && l.cfg.ACLs.Enabled {
+			return l.transactAs(ctx, w.Token, t)
+		}
+		cmd, err := l.permit(ctx, w)
 		if err != nil {
-			return nil, notLeader(ctx, err)
+			return nil, err
 		}
-		r, ok := v.(command.Result)
-		if !ok {
-			return nil, api.Errorf(api.Internal, "state machine answered with a %T", v)
+		if o, ok := cmd.(*command.Operate); ok {
+			return l.operate(ctx, o)
 		}
-		if r.Err != nil {
-			return nil, r.Err
+		res, err := l.apply(ctx, cmd)
+		if err == nil {
+			l.began(cmd)
 		}
-		return &r, nil
+		return res, err
 	}, func(ctx context.Context, leader Endpoint) (*command.Result, error) {
 		return leader.Write(ctx, w)
 	})
+}
+
+// apply commits a command that is permitted; only the leader can.
+func (l *Local) apply(ctx context.Context, c command.Command) (*command.Result, error) {
+	v, err := l.cfg.Raft.Apply(ctx, command.Item{Command: c})
+	if err != nil {
+		return nil, notLeader(ctx, err)
+	}
+	r, ok := v.(command.Result)
+	if !ok {
+		return nil, api.Errorf(api.Internal, "state machine answered with a %T", v)
+	}
+	if r.Err != nil {
+		return nil, r.Err
+	}
+	return &r, nil
 }
 
 // notLeader turns the consensus's way of saying so into the one that atLeader and the
@@ -131,6 +253,10 @@ func notLeader(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, consensus.ErrNotLeader), errors.Is(err, consensus.ErrClosed):
 		return api.ErrNotLeader
+	case errors.Is(err, consensus.ErrFull) && errors.Is(err, consensus.ErrUnknown):
+		return api.Errorf(api.Unavailable, "%v: this write may be made then", consensus.ErrFull)
+	case errors.Is(err, consensus.ErrFull):
+		return api.Errorf(api.Unavailable, "%v: nothing was written", consensus.ErrFull)
 	case errors.Is(err, consensus.ErrUnknown) && ctx.Err() == nil:
 		return api.Errorf(api.Unavailable, "leadership lost while committing log: the write may or may not have happened")
 	}
@@ -153,6 +279,9 @@ func atLeader[T any](ctx context.Context, l *Local, read bool,
 		changed := l.cfg.Raft.Watch()
 		_, addr := l.cfg.Raft.Leader()
 		leading := l.cfg.Raft.IsLeader()
+		if others := l.cfg.Raft.Others(); others != nil {
+			addr = l.leaderOf(ctx, others)
+		}
 		tried := time.Now()
 		var v T
 		err := error(api.ErrNoLeader)
@@ -160,7 +289,7 @@ func atLeader[T any](ctx context.Context, l *Local, read bool,
 		case leading:
 			v, err = here(ctx, changed)
 		case addr != "" && l.cfg.At != nil:
-			v, err = there(ctx, l.cfg.At(addr))
+			v, err = forwarded(ctx, l, addr, read, there)
 		}
 		again := errors.Is(err, api.ErrNotLeader) || errors.Is(err, api.ErrNoLeader) || read && api.KindOf(err) == api.Unavailable
 		if err == nil || !again || ctx.Err() != nil {

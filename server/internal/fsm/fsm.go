@@ -36,6 +36,7 @@ func (f *FSM) Apply(entry *raft.Log) any {
 		return err
 	}
 	tx := f.store.Begin(entry.Index)
+	tx.SetTime(entry.AppendedAt, entry.Term)
 	answers := make([]any, len(cmds))
 	for i, c := range cmds {
 		answers[i] = apply(tx, c, entry.Index)
@@ -45,22 +46,43 @@ func (f *FSM) Apply(entry *raft.Log) any {
 }
 
 func apply(tx *store.Tx, c command.Command, index uint64) command.Result {
-	ok := true
+	r := command.Result{Index: index, OK: true}
 	var err error
 	switch c := c.(type) {
 	case *command.Register:
 		err = tx.Register(&c.Registration)
+		r.Kept = tx.Alive(c.Node)
 	case *command.Deregister:
+		r.Kept = tx.Alive(c.Node)
 		err = tx.Deregister(&c.Deregistration)
 	case *command.KV:
-		ok, err = keyValue(tx, c)
+		r.OK, err = keyValue(tx, c)
 	case *command.Reap:
 		tx.ReapTombstones(c.Index)
+	case *command.Query:
+		err = query(tx, c)
+	case *command.Places:
+		tx.SetPlaces(c.Entries)
+	case *command.Autopilot:
+		r.OK = tx.SetAutopilot(&c.Config, c.CAS)
+	case *command.CreateSession:
+		err = tx.CreateSession(&c.Session)
+		r.ID = c.ID
+	case *command.EndSession:
+		tx.EndSession(c.ID, c.Reason)
+	case *command.Txn:
+		r.Txn = tx.Txn(c.Ops)
+		r.OK = r.Txn.Errors == nil
+	default:
+		var known bool
+		if known, err = applyACL(tx, c); !known {
+			err = api.Errorf(api.Internal, "command %d is not one for the log", c.Op())
+		}
 	}
 	if err != nil {
 		return command.Result{Index: index, Err: api.AsError(err)}
 	}
-	return command.Result{Index: index, OK: ok}
+	return r
 }
 
 func keyValue(tx *store.Tx, c *command.KV) (bool, error) {
@@ -75,6 +97,10 @@ func keyValue(tx *store.Tx, c *command.KV) (bool, error) {
 		return tx.KVDeleteCAS(c.Pair.Key, c.Pair.ModifyIndex), nil
 	case command.DeleteTree:
 		tx.KVDeleteTree(c.Pair.Key)
+	case command.Lock:
+		return tx.KVLock(&c.Pair)
+	case command.Unlock:
+		return tx.KVUnlock(&c.Pair)
 	default:
 		return false, api.Errorf(api.Invalid, "KV verb %d is not known to this version", c.Verb)
 	}

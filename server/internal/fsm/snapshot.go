@@ -2,14 +2,15 @@ package fsm
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/hashicorp/go-msgpack/v2/codec"
 	"github.com/hashicorp/raft"
 
+	"github.com/rollcall/rollcall/server/internal/msgpack"
 	"github.com/rollcall/rollcall/server/internal/store"
 )
 
@@ -23,13 +24,6 @@ const (
 // ErrSnapshot: the bytes are no snapshot of ours, or not a whole one.
 var ErrSnapshot = errors.New("fsm: not a whole snapshot")
 
-var handle = func() *codec.MsgpackHandle {
-	h := &codec.MsgpackHandle{WriteExt: true}
-	h.RawToString = true
-	h.Canonical = true
-	return h
-}()
-
 // Snapshot takes the state as it is; writing it out does not hold up Apply.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) { return image{f.store.State()}, nil }
 
@@ -42,6 +36,12 @@ func (f *FSM) Restore(from io.ReadCloser) error {
 	}
 	f.store.Restore(st)
 	return nil
+}
+
+// Verify reads a snapshot and forgets it: an error says why Restore would refuse it.
+func Verify(from io.Reader) error {
+	_, err := read(from)
+	return err
 }
 
 // image is a state that is being written.
@@ -63,20 +63,16 @@ func write(to io.Writer, st *store.State) error {
 	if _, err := w.WriteString(magic); err != nil {
 		return err
 	}
-	var buf []byte
 	var length [4]byte
-	enc := codec.NewEncoderBytes(&buf, handle)
 	for r := range st.Records {
-		buf = buf[:0]
-		enc.ResetBytes(&buf)
-		if err := enc.Encode(r); err != nil {
-			return err
-		}
-		binary.BigEndian.PutUint32(length[:], uint32(len(buf)))
-		if _, err := w.Write(length[:]); err != nil {
-			return err
-		}
-		if _, err := w.Write(buf); err != nil {
+		var failed error
+		err := msgpack.With(r, func(b []byte) {
+			binary.BigEndian.PutUint32(length[:], uint32(len(b)))
+			if _, failed = w.Write(length[:]); failed == nil {
+				_, failed = w.Write(b)
+			}
+		})
+		if err = cmp.Or(err, failed); err != nil {
 			return err
 		}
 	}
@@ -87,38 +83,46 @@ func write(to io.Writer, st *store.State) error {
 }
 
 func read(from io.Reader) (*store.State, error) {
+	b := store.NewBuilder()
+	if err := records(from, func(r *store.Record, _ int) error { return b.Add(r) }); err != nil {
+		return nil, err
+	}
+	return b.State(), nil
+}
+
+// records reads a snapshot, record by record, each with its size in bytes.
+func records(from io.Reader, take func(r *store.Record, size int) error) error {
 	r := bufio.NewReaderSize(from, 64<<10)
 	head := make([]byte, len(magic))
 	if _, err := io.ReadFull(r, head); err != nil || string(head) != magic {
-		return nil, fmt.Errorf("%w: it does not begin like one", ErrSnapshot)
+		return fmt.Errorf("%w: it does not begin like one", ErrSnapshot)
 	}
-	b := store.NewBuilder()
 	var length [4]byte
 	var buf []byte
 	for n := 0; ; n++ {
 		if _, err := io.ReadFull(r, length[:]); err != nil {
-			return nil, fmt.Errorf("%w: cut after %d records", ErrSnapshot, n)
+			return fmt.Errorf("%w: cut after %d records", ErrSnapshot, n)
 		}
 		size := binary.BigEndian.Uint32(length[:])
 		if size == 0 {
-			return b.State(), nil
+			return nil
 		}
 		if size > maxRecord {
-			return nil, fmt.Errorf("%w: record %d claims %d bytes", ErrSnapshot, n, size)
+			return fmt.Errorf("%w: record %d claims %d bytes", ErrSnapshot, n, size)
 		}
 		if cap(buf) < int(size) {
 			buf = make([]byte, size)
 		}
 		buf = buf[:size]
 		if _, err := io.ReadFull(r, buf); err != nil {
-			return nil, fmt.Errorf("%w: cut in record %d", ErrSnapshot, n)
+			return fmt.Errorf("%w: cut in record %d", ErrSnapshot, n)
 		}
 		var rec store.Record
-		if err := codec.NewDecoderBytes(buf, handle).Decode(&rec); err != nil {
-			return nil, fmt.Errorf("%w: record %d: %w", ErrSnapshot, n, err)
+		if err := msgpack.Decode(buf, &rec); err != nil {
+			return fmt.Errorf("%w: record %d: %w", ErrSnapshot, n, err)
 		}
-		if err := b.Add(&rec); err != nil {
-			return nil, fmt.Errorf("%w: record %d: %w", ErrSnapshot, n, err)
+		if err := take(&rec, len(buf)); err != nil {
+			return fmt.Errorf("%w: record %d: %w", ErrSnapshot, n, err)
 		}
 	}
 }

@@ -1,10 +1,11 @@
-// Package gossip is the membership of a datacenter: who is alive, as Serf's gossip
-// tells it, and the tags that say what each member is. Members come and go as events;
-// what the room gives is the whole list and a channel that closes when it changes.
+// Package gossip is the membership of a datacenter, or of all datacenters' servers: who
+// is alive, as Serf's gossip tells it, and the tags that say what each member is. Members
+// come and go as events; what the room gives is the whole list and a channel that closes
+// when it changes.
 //
 // It promises that a name belongs to one living member, and that members of another
-// datacenter, or a second server that elects itself, are not let in. The composition
-// root opens it; leader and agent use it.
+// datacenter, or a second server that elects itself, are not let in; into a pool between
+// datacenters, only servers. The composition root opens it; leader and agent use it.
 package gossip
 
 import (
@@ -17,10 +18,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,17 +31,24 @@ import (
 	"github.com/hashicorp/serf/serf"
 
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/logging"
 )
 
 // Config is what Open needs.
 type Config struct {
 	Name, ID, Datacenter string
-	Bind                 string // IP to listen on
-	Port                 int    // UDP and TCP
-	Advertise            string // IP that others reach us at; Bind if empty
-	AdvertisePort        int    // Port if 0
-	Tags                 map[string]string
-	Key                  []byte // 16, 24 or 32 bytes; nil sends clear text
+	// WAN is a pool of the servers of all datacenters: with timers for long ways. A member's
+	// name ends in its datacenter's (WANName).
+	WAN           bool
+	Bind          string // IP to listen on
+	Port          int    // UDP and TCP
+	Advertise     string // IP that others reach us at; Bind if empty
+	AdvertisePort int    // Port if 0
+	Tags          map[string]string
+	Key           []byte // 16, 24 or 32 bytes; nil sends clear text
+	// Keyring is a file that keeps the keys over a restart, "" for none. Where it is, Key
+	// does not count.
+	Keyring string
 	// Snapshot is a file that remembers members over a restart, "" for none.
 	Snapshot string
 	// Rejoin joins the remembered members also after a leave.
@@ -47,6 +57,11 @@ type Config struct {
 	ReconnectTimeout time.Duration
 	// Fast takes short timers, for -dev and tests.
 	Fast bool
+	// NoCoordinates measures no distances.
+	NoCoordinates bool
+	Tuning        Tuning
+	// Event takes each user event that comes in, one at a time. It must not block. May be nil.
+	Event func(*api.UserEvent)
 	// Transport replaces real sockets, for tests.
 	Transport memberlist.NodeAwareTransport
 	Log       *slog.Logger
@@ -57,15 +72,24 @@ type Pool struct {
 	cfg    Config
 	log    *slog.Logger
 	serf   *serf.Serf
+	opened atomic.Pointer[serf.Serf] // serf, for who is called before Open returns
 	events chan serf.Event
 	ended  chan struct{}  // closed when no event is wanted any longer
 	taking sync.WaitGroup // takeEvents
+	// joining holds a token while a join is under way.
+	joining chan struct{}
 
 	mu      sync.Mutex
 	changed chan struct{} // guarded by mu; closed at the next change
 	closed  bool          // guarded by mu
+	leaves  int           // guarded by mu; calls of Leave under way
 	refused string        // guarded by mu; the last refusal, said once
 }
+
+// reclaimAfter is how long a member must have been dead before another with its name may
+// take its place: a container that was made anew need not wait, for death itself is only
+// believed after the suspicion of several.
+const reclaimAfter = time.Second
 
 // eventBuffer takes a storm of joins while the log is slow; Serf must not block.
 const eventBuffer = 2048
@@ -73,31 +97,64 @@ const eventBuffer = 2048
 // Open begins to gossip, alone. Close ends it.
 func Open(cfg Config) (*Pool, error) {
 	p := &Pool{
-		cfg: cfg, log: cfg.Log.With("room", "gossip"), events: make(chan serf.Event, eventBuffer),
-		ended: make(chan struct{}), changed: make(chan struct{}),
+		cfg: cfg, log: cfg.Log.With("room", "gossip", "pool", cfg.label()), events: make(chan serf.Event, eventBuffer),
+		ended: make(chan struct{}), changed: make(chan struct{}), joining: make(chan struct{}, 1),
 	}
 	if n := len(cfg.Key); n != 0 && n != 16 && n != 24 && n != 32 { // Serf would leave goroutines behind
 		return nil, fmt.Errorf("gossip key of %d bytes: it must have 16, 24 or 32", n)
 	}
-	if err := p.busy(); err != nil {
+	if err := p.bind(); err != nil {
 		return nil, err
 	}
-	if cfg.Snapshot != "" {
-		if err := os.MkdirAll(filepath.Dir(cfg.Snapshot), 0o750); err != nil {
-			return nil, fmt.Errorf("data directory is not writable: %w", err)
-		}
+	var err error
+	if p.serf, err = p.create(); err != nil {
+		return nil, errors.Join(err, p.cfg.Transport.Shutdown())
 	}
-	s, err := serf.Create(p.serfConfig())
-	if err != nil {
-		return nil, explain(cfg, err)
-	}
-	p.serf = s
+	p.opened.Store(p.serf)
 	p.taking.Go(p.takeEvents)
 	return p, nil
 }
 
-// serfConfig turns our settings into Serf's, with Consul's timers for a LAN.
-func (p *Pool) serfConfig() *serf.Config {
+// bind opens the pool's sockets, unless it was given others.
+func (p *Pool) bind() error {
+	if p.cfg.Transport != nil {
+		return nil
+	}
+	s, err := listen(p.cfg.Bind, p.cfg.Port, p.log)
+	if err != nil {
+		return explain(p.cfg, fmt.Errorf("listen on %s: %w", net.JoinHostPort(p.cfg.Bind, strconv.Itoa(p.cfg.Port)), err))
+	}
+	p.cfg.Transport, p.cfg.Port = s, s.port()
+	return nil
+}
+
+func (p *Pool) create() (*serf.Serf, error) {
+	if dir := filepath.Dir(p.cfg.Snapshot); p.cfg.Snapshot != "" {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return nil, fmt.Errorf("data directory is not writable: %w", err)
+		}
+	}
+	ring, err := p.cfg.keyring()
+	if err != nil {
+		return nil, err
+	}
+	s, err := serf.Create(p.serfConfig(ring))
+	if err != nil {
+		return nil, explain(p.cfg, err)
+	}
+	return s, nil
+}
+
+// label is what the pool is called in logs and errors.
+func (c *Config) label() string {
+	if c.WAN {
+		return "WAN"
+	}
+	return "LAN"
+}
+
+// serfConfig turns our settings into Serf's, with Consul's timers for a LAN or a WAN.
+func (p *Pool) serfConfig(ring *memberlist.Keyring) *serf.Config {
 	cfg := p.cfg
 	c := serf.DefaultConfig()
 	c.Init()
@@ -110,25 +167,32 @@ func (p *Pool) serfConfig() *serf.Config {
 		c.ReconnectTimeout = 72 * time.Hour
 	}
 	c.TombstoneTimeout = c.ReconnectTimeout
+	c.ReconnectTimeoutOverride = patience{}
+	c.DisableCoordinates = cfg.NoCoordinates
 	c.MinQueueDepth = 4096
 	c.QueueDepthWarning = 1_000_000
 	c.Merge = merge{p}
-	c.Logger = log.New(&lines{log: p.log}, "", 0)
+	c.Logger = log.New(&lines{log: p.log, spared: logging.Sparing{Pause: repeated}}, "", 0)
 	m := memberlist.DefaultLANConfig()
+	if cfg.WAN {
+		m = memberlist.DefaultWANConfig()
+	}
+	// Packets hold as much before as after; on a LAN, bytes cost less than a compressor for
+	// each of them. What others compress is read all the same.
+	m.EnableCompression = cfg.WAN
 	m.Name = cfg.Name
 	m.BindAddr, m.BindPort = cfg.Bind, cfg.Port
 	m.AdvertiseAddr, m.AdvertisePort = cfg.Advertise, cfg.AdvertisePort
 	if m.AdvertisePort == 0 {
 		m.AdvertisePort = cfg.Port
 	}
-	m.SecretKey = cfg.Key
-	m.DeadNodeReclaimTime = 30 * time.Second
+	if m.Keyring = ring; ring != nil {
+		m.SecretKey, c.KeyringFile = ring.GetPrimaryKey(), cfg.Keyring
+	}
+	m.DeadNodeReclaimTime = reclaimAfter
 	m.Logger = c.Logger
 	m.LogOutput = nil
-	m.Transport = nil
-	if cfg.Transport != nil {
-		m.Transport = cfg.Transport
-	}
+	m.Transport = cfg.Transport
 	m.Conflict = nil
 	if cfg.Fast {
 		m.ProbeInterval, m.ProbeTimeout = 100*time.Millisecond, 50*time.Millisecond
@@ -137,37 +201,17 @@ func (p *Pool) serfConfig() *serf.Config {
 		c.LeavePropagateDelay = 100 * time.Millisecond
 		c.ReconnectInterval = 500 * time.Millisecond
 	}
+	cfg.Tuning.apply(m)
 	c.MemberlistConfig = m
 	return c
-}
-
-// busy tells a port that is taken before Serf does so in many words.
-func (p *Pool) busy() error {
-	if p.cfg.Transport != nil || p.cfg.Port == 0 {
-		return nil
-	}
-	at := net.JoinHostPort(p.cfg.Bind, strconv.Itoa(p.cfg.Port))
-	l, err := net.Listen("tcp", at)
-	if err == nil {
-		err = l.Close()
-	}
-	if err == nil {
-		var c net.PacketConn
-		if c, err = net.ListenPacket("udp", at); err == nil {
-			err = c.Close()
-		}
-	}
-	if err != nil {
-		return explain(p.cfg, fmt.Errorf("listen on %s: %w", at, err))
-	}
-	return nil
 }
 
 // explain says what to do where the port is taken.
 func explain(cfg Config, err error) error {
 	at := net.JoinHostPort(cfg.Bind, strconv.Itoa(cfg.Port))
 	if errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), "address already in use") {
-		return fmt.Errorf("ports.serf_lan: %s is in use by another process: stop that one, or choose another port (-serf-lan-port)", at)
+		pool := strings.ToLower(cfg.label())
+		return fmt.Errorf("ports.serf_%s: %s is in use by another process: stop that one, or choose another port (-serf-%s-port)", pool, at, pool)
 	}
 	return err
 }
@@ -197,11 +241,16 @@ func (p *Pool) takeEvents() {
 		case <-p.ended:
 			return
 		case e := <-p.events:
-			if m, ok := e.(serf.MemberEvent); ok {
-				for _, x := range m.Members {
+			switch e := e.(type) {
+			case serf.MemberEvent:
+				for _, x := range e.Members {
 					p.log.Info(e.EventType().String(), "node", x.Name, "addr", x.Addr.String())
 				}
 				p.notify()
+			case serf.UserEvent:
+				if u, ok := fired(e); ok && p.cfg.Event != nil {
+					p.cfg.Event(u)
+				}
 			}
 		}
 	}
@@ -229,8 +278,14 @@ func (p *Pool) Join(ctx context.Context, addrs []string) (int, error) {
 		n   int
 		err error
 	}
-	done := make(chan result, 1) // Serf knows no context: what comes late is dropped
+	select { // one at a time, as Serf has it; but Serf knows no context
+	case p.joining <- struct{}{}:
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	done := make(chan result, 1) // what comes late is dropped
 	go func() {
+		defer func() { <-p.joining }()
 		n, err := p.serf.Join(addrs, true)
 		done <- result{n, err}
 	}()
@@ -256,11 +311,44 @@ func tidy(err error) error {
 			parts = append(parts, l)
 		}
 	}
-	return errors.New(strings.Join(parts, "; "))
+	return errors.New(explained(strings.Join(parts, "; ")))
 }
 
-// Leave tells the others that this agent goes on purpose, and waits until word is out.
-func (p *Pool) Leave() error { return p.serf.Leave() }
+// explained adds to what memberlist says about encryption what to do about it.
+func explained(text string) string {
+	for _, e := range []struct{ said, todo string }{
+		{"no installed keys could decrypt", "the gossip keys differ: compare encrypt, or rollcall keyring -list, on both sides"},
+		{"but remote state is not encrypted", "the other side has no gossip key: give it encrypt"},
+		{"is encrypted and encryption is not configured", "the other side has a gossip key, this one none: give encrypt"},
+		{"eof", "the other side closed the connection: its log says why"},
+	} {
+		if strings.Contains(strings.ToLower(text), e.said) {
+			return text + " (" + e.todo + ")"
+		}
+	}
+	return text
+}
+
+// Leave tells the others that this agent goes on purpose, and waits until word is out. It is
+// an error once the pool is closed.
+func (p *Pool) Leave() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return errors.New("gossip has ended")
+	}
+	p.leaves++
+	p.mu.Unlock()
+	err := p.serf.Leave()
+	p.mu.Lock()
+	p.leaves--
+	last := p.closed && p.leaves == 0
+	p.mu.Unlock()
+	if last {
+		err = errors.Join(err, p.end())
+	}
+	return err
+}
 
 // ForceLeave declares a failed member to have left; prune also forgets it.
 func (p *Pool) ForceLeave(name string, prune bool) error {
@@ -303,15 +391,20 @@ func (p *Pool) SetTags(tags map[string]string) error { return p.serf.SetTags(tag
 // Stats gives Serf's numbers under the names that /v1/agent/self shows.
 func (p *Pool) Stats() map[string]string { return p.serf.Stats() }
 
-// Close ends gossiping without a word to the others.
+// Close ends gossiping without a word to the others. While Leave is under way it does not
+// wait for that, which then ends the gossiping: Serf panics if it is ended in between.
 func (p *Pool) Close() error {
 	p.mu.Lock()
-	closed := p.closed
+	later := p.closed || p.leaves > 0
 	p.closed = true
 	p.mu.Unlock()
-	if closed {
+	if later {
 		return nil
 	}
+	return p.end()
+}
+
+func (p *Pool) end() error {
 	err := p.serf.Shutdown()
 	close(p.ended)
 	p.taking.Wait()
@@ -340,8 +433,17 @@ func status(s serf.MemberStatus) api.MemberStatus {
 	return api.StatusNone
 }
 
+// repeated is how long the same warning is not said again: each packet may bring it.
+const repeated = time.Minute
+
 // lines turns Serf's log lines ("[WARN] serf: …") into ours.
-type lines struct{ log *slog.Logger }
+type lines struct {
+	log    *slog.Logger
+	spared logging.Sparing
+}
+
+// number is what differs between warnings of one kind: of a byte that garbage begins with.
+var number = regexp.MustCompile(`\b\d+\b`)
 
 func (l *lines) Write(b []byte) (int, error) {
 	text := strings.TrimSpace(string(b))
@@ -356,7 +458,20 @@ func (l *lines) Write(b []byte) (int, error) {
 			level = slog.LevelError
 		}
 	}
-	l.log.Log(context.Background(), level, text)
+	if level < slog.LevelWarn {
+		l.log.Log(context.Background(), level, text)
+		return len(b), nil
+	}
+	what, from, ok := strings.Cut(text, " from=") // who can be anybody, from any port
+	if !ok {
+		l.spared.Log(l.log, level, "", text)
+		return len(b), nil
+	}
+	host, _, err := net.SplitHostPort(from)
+	if err != nil {
+		host = from
+	}
+	l.spared.Log(l.log, level, host, explained(number.ReplaceAllString(what, "N")), "from", from)
 	return len(b), nil
 }
 

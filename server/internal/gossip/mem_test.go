@@ -3,6 +3,7 @@ package gossip
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/servertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -21,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // on opens a pool on a net in memory and runs it until stop is called.
 func (l *lan) on(t *testing.T, ip, name string, change func(*Config)) (p *Pool, stop func()) {
 	t.Helper()
-	tr, err := newTransport(l.net, l.packets, at(ip))
+	tr, err := servertest.NewTransport(l.net, l.packets, at(ip))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +95,87 @@ func TestPartition(t *testing.T) {
 		until(t, a, "c is back", is(a, "c", api.StatusAlive))
 		until(t, b, "c is back", is(b, "c", api.StatusAlive))
 	})
+}
+
+// Whoever closes the pool while it leaves, as at a second signal, waits for nothing and breaks
+// nothing; leaving ends by itself.
+func TestCloseWhileLeaving(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lan) {
+		a, stopA := l.on(t, "10.0.0.1", "a", nil)
+		b, stopB := l.on(t, "10.0.0.2", "b", nil)
+		defer stopB()
+		join(t, b, at("10.0.0.1"))
+		until(t, a, "b is there", is(a, "b", api.StatusAlive))
+		l.net.Partition("10.0.0.2") // word does not get out at once
+		left := make(chan error, 1)
+		go func() { left <- a.Leave() }()
+		synctest.Wait()
+		began := time.Now()
+		stopA()
+		if took := time.Since(began); took > 0 {
+			t.Errorf("closing took %s", took)
+		}
+		if err := <-left; err != nil {
+			t.Errorf("leave: %v", err)
+		}
+		if err := a.Leave(); err == nil {
+			t.Error("a closed pool leaves")
+		}
+	})
+}
+
+// A member that comes and goes quicker than a suspicion lasts hardly ever counts as failed (of a
+// thousand times about once, where what it is suspected of reaches it too late); one that
+// stays away longer fails and comes back once each time, and not more often.
+func TestFlapping(t *testing.T) {
+	for _, c := range []struct {
+		away            time.Duration
+		atLeast, atMost int // changes that the others see in ten times
+	}{{time.Second, 0, 2}, {20 * time.Second, 1, 20}} {
+		t.Run(c.away.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T, l *lan) {
+				a, stopA := l.on(t, "10.0.0.1", "a", nil)
+				defer stopA()
+				b, stopB := l.on(t, "10.0.0.2", "b", nil)
+				defer stopB()
+				_, stopC := l.on(t, "10.0.0.3", "c", nil)
+				defer stopC()
+				join(t, b, at("10.0.0.1"))
+				join(t, a, at("10.0.0.3"))
+				until(t, a, "all are there", func() bool { return len(a.Members()) == 3 })
+				ctx, cancel := context.WithCancel(t.Context())
+				var watching sync.WaitGroup
+				changes := 0
+				watching.Go(func() {
+					last := api.StatusAlive
+					for ctx.Err() == nil {
+						changed := a.Watch()
+						if m, _ := a.Member("c"); m.Status != last {
+							last = m.Status
+							changes++
+						}
+						select {
+						case <-changed:
+						case <-ctx.Done():
+						}
+					}
+				})
+				for range 10 {
+					l.net.Partition("10.0.0.3")
+					time.Sleep(c.away)
+					l.net.Heal()
+					time.Sleep(max(c.away, 10*time.Second)) // it hears that it is suspected, and says that it lives
+				}
+				until(t, a, "c is there", is(a, "c", api.StatusAlive))
+				cancel()
+				watching.Wait()
+				t.Logf("away ten times for %s: %d changes", c.away, changes)
+				if changes > c.atMost || changes < c.atLeast {
+					t.Errorf("%d changes, %d to %d are right", changes, c.atLeast, c.atMost)
+				}
+			})
+		})
+	}
 }
 
 // Members come back by their snapshot: after a fall always, after a leave when asked to.
@@ -224,7 +307,90 @@ func TestNameClash(t *testing.T) {
 					t.Errorf("the log of %s lacks %q:\n%s", who, text, w.log)
 				}
 			}
+			if n := strings.Count(w.log.String(), "conflict"); n > 8 { // a few kinds of line, each once a minute
+				t.Errorf("the log of %s says it %d times:\n%s", who, n, w.log)
+			}
 		}
+	})
+}
+
+// Once the one who had a name is dead, another with that name comes in, and its own id counts.
+func TestNameTakenOver(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lan) {
+		a, stopA := l.on(t, "10.0.0.1", "a", nil)
+		defer stopA()
+		b, stopB := l.on(t, "10.0.0.2", "b", nil)
+		join(t, b, at("10.0.0.1"))
+		until(t, a, "b is there", is(a, "b", api.StatusAlive))
+		stopB()
+		until(t, a, "b has failed", is(a, "b", api.StatusFailed))
+		time.Sleep(reclaimAfter + time.Second)
+		anew, stopAnew := l.on(t, "10.0.0.3", "b", func(c *Config) { c.Tags = Tags(TagInfo{ID: "another", Datacenter: "dc1"}) })
+		defer stopAnew()
+		join(t, anew, at("10.0.0.1"))
+		until(t, a, "the new b is there", func() bool {
+			m, _ := a.Member("b")
+			return m.Status == api.StatusAlive && m.Addr == "10.0.0.3" && m.Tags["id"] == "another"
+		})
+	})
+}
+
+// A server that comes back with its id under another name and address is one server, at its new
+// address, whatever order the names have; the old name is still a member that failed.
+func TestServerRenamed(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lan) {
+		a, stopA := l.on(t, "10.0.0.1", "a", nil)
+		defer stopA()
+		s, port := func(c *Config) {
+			c.ID, c.Tags = "id-s", Tags(TagInfo{Server: true, ID: "id-s", Datacenter: "dc1", Port: 8300})
+		}, ":8300"
+		for i, name := range []string{"m", "z", "b"} { // after and before the other names
+			ip := fmt.Sprintf("10.0.0.%d", 10+i)
+			p, stop := l.on(t, ip, name, s)
+			join(t, p, at("10.0.0.1"))
+			until(t, a, name+" is the server", func() bool {
+				got := a.Servers()
+				return len(got) == 1 && got[0].Name == name && got[0].Addr == ip+port && got[0].Status == api.StatusAlive
+			})
+			if stop(); i < 2 {
+				until(t, a, name+" has failed", is(a, name, api.StatusFailed))
+			}
+		}
+	})
+}
+
+// A server with the id of another that lives, as a copied machine has it, is not let in and told
+// why; once the other is dead it is. Clients are the catalog's to tell apart.
+func TestServerTwin(t *testing.T) {
+	bubble(t, func(t *testing.T, l *lan) {
+		var mine, its journal
+		as := func(j *journal, id string) func(*Config) {
+			return func(c *Config) {
+				c.ID, c.Tags = id, Tags(TagInfo{Server: true, ID: id, Datacenter: "dc1", Port: 8300})
+				c.Log = slog.New(slog.NewTextHandler(j, nil))
+			}
+		}
+		a, stopA := l.on(t, "10.0.0.1", "a", as(&mine, "id-a"))
+		defer stopA()
+		s, stopS := l.on(t, "10.0.0.2", "s", as(new(journal), "id-s"))
+		join(t, s, at("10.0.0.1"))
+		until(t, a, "s is there", is(a, "s", api.StatusAlive))
+		twin, stopTwin := l.on(t, "10.0.0.3", "b", as(&its, "id-s"))
+		defer stopTwin()
+		join(t, twin, at("10.0.0.1"))
+		time.Sleep(time.Minute)
+		if got := a.Servers(); len(got) != 2 || got[1].Name != "s" {
+			t.Errorf("the servers: %+v", got)
+		}
+		for who, log := range map[string]*journal{"a bystander": &mine, "the twin": &its} {
+			if n := strings.Count(log.String(), "not let in"); n != 1 || !strings.Contains(log.String(), "have the same node id, id-s") {
+				t.Errorf("%s says it %d times, want once:\n%s", who, n, log)
+			}
+		}
+		stopS()
+		until(t, a, "s has failed", is(a, "s", api.StatusFailed))
+		join(t, twin, at("10.0.0.1"))
+		until(t, a, "the twin is the server", func() bool { got := a.Servers(); return len(got) == 2 && got[1].Name == "b" })
 	})
 }
 
@@ -233,7 +399,7 @@ func TestStormWithoutRun(t *testing.T) {
 	bubble(t, func(t *testing.T, l *lan) {
 		a, stopA := l.on(t, "10.0.0.1", "a", nil)
 		defer stopA()
-		tr, err := newTransport(l.net, l.packets, at("10.0.0.2"))
+		tr, err := servertest.NewTransport(l.net, l.packets, at("10.0.0.2"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,139 +1,101 @@
 package gossip
 
 import (
-	"context"
-	"errors"
+	"bytes"
+	"log/slog"
 	"net"
-	"net/netip"
-	"strconv"
-	"sync"
+	"testing"
 	"time"
-
-	"github.com/hashicorp/memberlist"
-
-	"github.com/rollcall/rollcall/server/internal/servertest"
 )
 
-// transport carries gossip over a net in memory. Its channels are never closed, as
-// memberlist wants it.
-type transport struct {
-	ip      net.IP
-	port    int
-	listen  net.Listener
-	socket  net.PacketConn
-	dial    func(context.Context, string) (net.Conn, error)
-	packets chan *memberlist.Packet
-	streams chan net.Conn
-	closed  chan struct{}
-	once    sync.Once
-	running sync.WaitGroup
+// openSockets opens sockets at an address of loopback, at a port that is free.
+func openSockets(t *testing.T, ip string) *sockets {
+	t.Helper()
+	s, err := listen(ip, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Shutdown() })
+	return s
 }
 
-var _ memberlist.NodeAwareTransport = (*transport)(nil)
-
-func newTransport(n *servertest.Net, p *servertest.Packets, addr string) (*transport, error) {
-	at, err := netip.ParseAddrPort(addr)
+// A datagram that was handed on keeps its bytes when the next one comes, and has no more
+// memory than it needs; an address without a number in it is resolved.
+func TestDatagramsKeepTheirBytes(t *testing.T) {
+	t.Parallel()
+	a, b := openSockets(t, "127.0.0.1"), openSockets(t, "127.0.0.1")
+	_, port, err := net.SplitHostPort(b.tcp.Addr().String())
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	l, err := n.Listen(addr)
-	if err != nil {
-		return nil, err
-	}
-	s, err := p.Listen(addr)
-	if err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	t := &transport{
-		ip: at.Addr().AsSlice(), port: int(at.Port()), listen: l, socket: s, dial: n.Dialer(at.Addr().String()),
-		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closed: make(chan struct{}),
-	}
-	t.running.Go(t.takePackets)
-	t.running.Go(t.takeStreams)
-	return t, nil
-}
-
-func (t *transport) takePackets() {
-	b := make([]byte, 64<<10)
-	for {
-		n, from, err := t.socket.ReadFrom(b)
-		if err != nil {
-			return
-		}
+	receive := func() []byte {
+		t.Helper()
 		select {
-		case t.packets <- &memberlist.Packet{Buf: append([]byte(nil), b[:n]...), From: from, Timestamp: time.Now()}:
-		case <-t.closed:
-			return
+		case p := <-b.PacketCh():
+			if p.From.String() != a.udp.LocalAddr().String() {
+				t.Errorf("from %s, want %s", p.From, a.udp.LocalAddr())
+			}
+			return p.Buf
+		case <-time.After(10 * time.Second):
+			t.Fatal("nothing comes")
+			return nil
 		}
+	}
+	send := func(text, host string) {
+		t.Helper()
+		if _, err := a.WriteTo([]byte(text), net.JoinHostPort(host, port)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("", "127.0.0.1") // is nothing
+	send("one", "127.0.0.1")
+	one := receive()
+	if cap(one) > 64 {
+		t.Errorf("%d bytes have %d of memory", len(one), cap(one))
+	}
+	send("two", "localhost")
+	if two := receive(); !bytes.Equal(one, []byte("one")) || !bytes.Equal(two, []byte("two")) {
+		t.Errorf("received %q and %q", one, two)
+	}
+	send("three", "::ffff:127.0.0.1")
+	if got := receive(); string(got) != "three" {
+		t.Errorf("received %q", got)
 	}
 }
 
-func (t *transport) takeStreams() {
-	for {
-		c, err := t.listen.Accept()
-		if err != nil {
-			return
-		}
-		select {
-		case t.streams <- c:
-		case <-t.closed:
-			c.Close()
-			return
+// What is told to others is an address that leads here; where none is given and none can be
+// known, that is an error. Sockets end at once, also while nobody takes what they have.
+func TestSocketsAddress(t *testing.T) {
+	t.Parallel()
+	s := openSockets(t, "127.0.0.1")
+	for _, c := range []struct {
+		ip       string
+		port     int
+		want     string
+		wantPort int
+	}{{"", 0, "127.0.0.1", s.port()}, {"10.0.0.1", 0, "10.0.0.1", s.port()}, {"10.0.0.1", 7, "10.0.0.1", 7}, {"fe::1", 7, "fe::1", 7}} {
+		ip, port, err := s.FinalAdvertiseAddr(c.ip, c.port)
+		if err != nil || ip.String() != c.want || port != c.wantPort {
+			t.Errorf("FinalAdvertiseAddr(%q, %d) = %s, %d, %v; want %s, %d", c.ip, c.port, ip, port, err, c.want, c.wantPort)
 		}
 	}
+	if _, _, err := s.FinalAdvertiseAddr("here", 7); err == nil {
+		t.Error("a name is advertised")
+	}
+	all := openSockets(t, "")
+	if ip, _, err := all.FinalAdvertiseAddr("", 0); err == nil {
+		t.Errorf("%s is advertised", ip)
+	}
+	if _, err := listen("127.0.0.1", s.port(), slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a port is opened twice")
+	}
+	c, err := s.DialTimeout(s.tcp.Addr().String(), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := s.WriteTo([]byte("x"), s.udp.LocalAddr().String()); err != nil {
+		t.Fatal(err)
+	}
+	s.Shutdown()
 }
-
-func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) { return t.ip, t.port, nil }
-func (t *transport) PacketCh() <-chan *memberlist.Packet                 { return t.packets }
-func (t *transport) StreamCh() <-chan net.Conn                           { return t.streams }
-
-// to is an address on the net in memory.
-type to string
-
-func (to) Network() string  { return "mem" }
-func (a to) String() string { return string(a) }
-
-func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
-	_, err := t.socket.WriteTo(b, to(addr))
-	return time.Now(), err
-}
-
-func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return t.dial(ctx, addr)
-}
-
-func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
-	return t.WriteTo(b, a.Addr)
-}
-
-func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	return t.DialTimeout(a.Addr, timeout)
-}
-
-func (t *transport) Shutdown() error {
-	t.once.Do(func() {
-		close(t.closed)
-		t.listen.Close()
-		t.socket.Close()
-		t.running.Wait()
-	})
-	return nil
-}
-
-// lan is a datacenter in memory.
-type lan struct {
-	net     *servertest.Net
-	packets *servertest.Packets
-}
-
-func newLAN() *lan {
-	n := servertest.NewNet()
-	return &lan{net: n, packets: servertest.NewPackets(n)}
-}
-
-// gossipPort is the port of everyone on a lan.
-const gossipPort = 8301
-
-func at(ip string) string { return net.JoinHostPort(ip, strconv.Itoa(gossipPort)) }

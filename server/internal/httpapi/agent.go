@@ -4,10 +4,10 @@ import (
 	"context"
 	"strconv"
 
-	"github.com/hashicorp/go-bexpr"
-
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/internal/buildinfo"
+	"github.com/rollcall/rollcall/server/internal/acl"
+	"github.com/rollcall/rollcall/server/internal/filter"
 )
 
 func agentSelf(ctx context.Context, r *request) (*reply, error) {
@@ -24,11 +24,14 @@ func agentMembers(_ context.Context, r *request) (*reply, error) {
 		return nil, err
 	}
 	out := []api.Member{}
-	keep, err := r.filter()
+	keep, err := r.filter(&api.Member{})
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range members {
+		if !r.sees(acl.Node, m.Name) {
+			continue
+		}
 		ok, err := keep(&m)
 		if err != nil {
 			return nil, err
@@ -40,17 +43,23 @@ func agentMembers(_ context.Context, r *request) (*reply, error) {
 	return &reply{value: out}, nil
 }
 
-// filter gives the filter parameter as a function of a row.
-func (r *request) filter() (func(any) (bool, error), error) {
+// filter gives the filter parameter as a function of rows like row.
+func (r *request) filter(row any) (func(any) (bool, error), error) {
 	text := r.query.get("filter")
 	if text == "" {
 		return func(any) (bool, error) { return true, nil }, nil
 	}
-	e, err := bexpr.CreateEvaluator(text)
+	f, err := filter.Compile(text, row)
 	if err != nil {
-		return nil, api.Errorf(api.Invalid, "Failed to parse filter expression: %v", err)
+		return nil, api.Errorf(api.Invalid, "%v", err)
 	}
-	return func(row any) (bool, error) { return e.Evaluate(row) }, nil
+	return func(row any) (bool, error) {
+		ok, err := f.Match(row)
+		if err != nil {
+			err = api.Errorf(api.Invalid, "Failed to evaluate filter expression %q: %v", text, err)
+		}
+		return ok, err
+	}, nil
 }
 
 func agentVersion(context.Context, *request) (*reply, error) {
@@ -123,7 +132,10 @@ func agentRegisterService(ctx context.Context, r *request) (*reply, error) {
 	if def.Name == "" {
 		return nil, api.Errorf(api.Invalid, "Missing service name")
 	}
-	if def.Token == "" {
+	if err := r.mayRegister(&def); err != nil {
+		return nil, err
+	}
+	if def.Token == "" && !r.byDefault { // the default token may change: it is looked up when it is used
 		def.Token = r.opts.Token
 	}
 	how := r.query.get("replace-existing-checks")
@@ -147,7 +159,10 @@ func agentRegisterCheck(ctx context.Context, r *request) (*reply, error) {
 	if def.Name == "" {
 		return nil, api.Errorf(api.Invalid, "Missing check name")
 	}
-	if def.Token == "" {
+	if err := r.mayCheck(&def); err != nil {
+		return nil, err
+	}
+	if def.Token == "" && !r.byDefault { // the default token may change: it is looked up when it is used
 		def.Token = r.opts.Token
 	}
 	return nil, r.server.cfg.Agent.RegisterCheck(ctx, &def)

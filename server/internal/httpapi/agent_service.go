@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/acl"
 )
 
 // agentServiceRow is a service as the agent's own routes print it.
@@ -25,8 +23,10 @@ type agentServiceRow struct {
 	TaggedAddresses   map[string]api.ServiceAddress `json:",omitempty"`
 	Weights           api.Weights
 	EnableTagOverride bool
-	ContentHash       string `json:",omitempty"`
-	Datacenter        string `json:",omitempty"`
+	SocketPath        string        `json:",omitempty"`
+	Locality          *api.Locality `json:",omitempty"`
+	ContentHash       string        `json:",omitempty"`
+	Datacenter        string        `json:",omitempty"`
 }
 
 func (s *Server) row(v *api.Service) *agentServiceRow {
@@ -36,17 +36,20 @@ func (s *Server) row(v *api.Service) *agentServiceRow {
 	}
 	return &agentServiceRow{
 		ID: v.ID, Service: v.Service, Tags: v.Tags, Meta: meta, Port: v.Port, Address: v.Address, TaggedAddresses: v.TaggedAddresses,
-		Weights: v.Weights, EnableTagOverride: v.EnableTagOverride, Datacenter: s.cfg.Datacenter,
+		Weights: v.Weights, EnableTagOverride: v.EnableTagOverride, SocketPath: v.SocketPath, Locality: v.Locality, Datacenter: s.cfg.Datacenter,
 	}
 }
 
 func agentServices(_ context.Context, r *request) (*reply, error) {
-	keep, err := r.filter()
+	keep, err := r.filter(&agentServiceRow{})
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]*agentServiceRow{}
 	for id, v := range r.server.cfg.Agent.Services() {
+		if !r.sees(acl.Service, v.Service) {
+			continue
+		}
 		row := r.server.row(v)
 		ok, err := keep(row)
 		if err != nil {
@@ -74,7 +77,7 @@ func agentService(ctx context.Context, r *request) (*reply, error) {
 	look := time.NewTicker(hashEvery)
 	defer look.Stop()
 	for {
-		v := r.server.cfg.Agent.Services()[id]
+		v := r.server.cfg.Agent.Service(id)
 		if v == nil {
 			return nil, api.Errorf(api.NotFound, "unknown service ID: %s", id)
 		}
@@ -122,12 +125,15 @@ func ended(over context.Context) error {
 }
 
 func agentChecks(_ context.Context, r *request) (*reply, error) {
-	keep, err := r.filter()
+	keep, err := r.filter(&api.Check{})
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]*api.Check{}
 	for id, c := range r.server.cfg.Agent.Checks() {
+		if !r.seesCheck(c) {
+			continue
+		}
 		ok, err := keep(c)
 		if err != nil {
 			return nil, err
@@ -137,90 +143,4 @@ func agentChecks(_ context.Context, r *request) (*reply, error) {
 		}
 	}
 	return &reply{value: out}, nil
-}
-
-// serviceHealth is one entry of the agent's health routes.
-type serviceHealth struct {
-	AggregatedStatus string
-	Service          *agentServiceRow
-	Checks           []*api.Check
-}
-
-// healthOf aggregates the checks that bear on a service.
-func (s *Server) healthOf(v *api.Service, checks map[string]*api.Check) serviceHealth {
-	out := serviceHealth{AggregatedStatus: api.Passing, Service: s.row(v), Checks: []*api.Check{}}
-	worse := map[string]int{api.Passing: 0, api.Warning: 1, api.Critical: 2, "maintenance": 3}
-	for _, id := range slices.Sorted(maps.Keys(checks)) {
-		c := checks[id]
-		if c.ServiceID != "" && c.ServiceID != v.ID {
-			continue
-		}
-		out.Checks = append(out.Checks, c)
-		status := c.Status
-		if id == api.NodeMaintenance || strings.HasPrefix(id, api.ServiceMaintenancePrefix) {
-			status = "maintenance"
-		}
-		if worse[status] > worse[out.AggregatedStatus] {
-			out.AggregatedStatus = status
-		}
-	}
-	return out
-}
-
-// healthCode is the status that a health says: 429 warns, 503 is critical.
-func healthCode(status string) int {
-	switch status {
-	case api.Passing:
-		return http.StatusOK
-	case api.Warning:
-		return http.StatusTooManyRequests
-	}
-	return http.StatusServiceUnavailable
-}
-
-// healthReply answers with a status's code, as text where the client wants that.
-func (r *request) healthReply(code int, reason string, value any) *reply {
-	h := http.Header{"X-Consul-Reason": {reason}}
-	if r.query.get("format") == "text" || strings.HasPrefix(r.Header.Get("Accept"), "text/plain") {
-		h.Set("Content-Type", "text/plain")
-		return &reply{status: code, raw: []byte(reason), header: h}
-	}
-	return &reply{status: code, value: value, header: h}
-}
-
-func agentHealthByID(_ context.Context, r *request) (*reply, error) {
-	id, err := r.name("serviceID")
-	if err != nil {
-		return nil, err
-	}
-	v := r.server.cfg.Agent.Services()[id]
-	if v == nil {
-		return r.healthReply(http.StatusNotFound, "ServiceId "+id+" not found", serviceHealth{AggregatedStatus: api.Critical}), nil
-	}
-	h := r.server.healthOf(v, r.server.cfg.Agent.Checks())
-	return r.healthReply(healthCode(h.AggregatedStatus), h.AggregatedStatus, h), nil
-}
-
-func agentHealthByName(_ context.Context, r *request) (*reply, error) {
-	name, err := r.name("service name")
-	if err != nil {
-		return nil, err
-	}
-	services, checks := r.server.cfg.Agent.Services(), r.server.cfg.Agent.Checks()
-	worst := ""
-	list := []serviceHealth{}
-	for _, id := range slices.Sorted(maps.Keys(services)) {
-		if services[id].Service != name {
-			continue
-		}
-		h := r.server.healthOf(services[id], checks)
-		list = append(list, h)
-		if worst == "" || healthCode(h.AggregatedStatus) > healthCode(worst) {
-			worst = h.AggregatedStatus
-		}
-	}
-	if worst == "" {
-		return r.healthReply(http.StatusNotFound, "ServiceName "+name+" Not Found", list), nil
-	}
-	return r.healthReply(healthCode(worst), worst, list), nil
 }

@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/command"
@@ -21,12 +23,21 @@ func clusterStatus(kind endpoint.Kind) handler {
 	}
 }
 
+// everywhere is clusterStatus for what is not of one datacenter.
+func everywhere(kind endpoint.Kind) handler {
+	ask := clusterStatus(kind)
+	return func(ctx context.Context, r *request) (*reply, error) {
+		r.opts.Datacenter = ""
+		return ask(ctx, r)
+	}
+}
+
 func catalogRegister(ctx context.Context, r *request) (*reply, error) {
 	var in api.Registration
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
-	return r.write(ctx, in.Datacenter, &command.Register{Registration: in})
+	return r.past(ctx, in.Datacenter, in.Node, &command.Register{Registration: in})
 }
 
 func catalogDeregister(ctx context.Context, r *request) (*reply, error) {
@@ -34,20 +45,39 @@ func catalogDeregister(ctx context.Context, r *request) (*reply, error) {
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
-	return r.write(ctx, in.Datacenter, &command.Deregister{Deregistration: in})
+	return r.past(ctx, in.Datacenter, in.Node, &command.Deregister{Deregistration: in})
+}
+
+// past writes to the catalog past a node's agent. Where there is one, a header says that
+// the write will not last.
+func (r *request) past(ctx context.Context, dc, node string, c command.Command) (*reply, error) {
+	res, err := r.commit(ctx, dc, c)
+	if err != nil {
+		return nil, err
+	}
+	rep := &reply{value: res.OK}
+	if res.Kept {
+		rep.header = http.Header{"X-Rollcall-Warning": {fmt.Sprintf("node %q has an agent, which puts its own services and checks back; register and deregister with that agent instead", node)}}
+	}
+	return rep, nil
 }
 
 // write commits a command and answers true, or false where a condition did not hold.
 // The endpoint says what is wrong with one.
 func (r *request) write(ctx context.Context, dc string, c command.Command) (*reply, error) {
-	if r.opts.Datacenter != "" {
-		dc = r.opts.Datacenter
-	}
-	res, err := r.server.cfg.Endpoint.Write(ctx, &endpoint.Write{Datacenter: dc, Token: r.opts.Token, Command: c})
+	res, err := r.commit(ctx, dc, c)
 	if err != nil {
 		return nil, err
 	}
 	return &reply{value: res.OK}, nil
+}
+
+// commit carries out a command; dc is where, if the query does not say.
+func (r *request) commit(ctx context.Context, dc string, c command.Command) (*command.Result, error) {
+	if r.opts.Datacenter != "" {
+		dc = r.opts.Datacenter
+	}
+	return r.server.cfg.Endpoint.Write(ctx, &endpoint.Write{Datacenter: dc, Token: r.opts.Token, Command: c})
 }
 
 // listed reads a whole table.
@@ -78,19 +108,4 @@ func healthService(ctx context.Context, r *request) (*reply, error) {
 		return nil, err
 	}
 	return r.read(ctx, r.discovery(&endpoint.Query{Kind: endpoint.HealthService, Name: name, Passing: passing}))
-}
-
-// coordinateNodes says that no node has coordinates. They never change, so whoever
-// waits for a change waits for as long as it may.
-func coordinateNodes(ctx context.Context, r *request) (*reply, error) {
-	if r.opts.MinIndex > 0 {
-		over, cancel := r.patience(ctx)
-		defer cancel()
-		<-over.Done()
-		if err := ended(over); err != nil {
-			return nil, err
-		}
-	}
-	answer := &endpoint.Answer{Found: true, Value: []any{}, Meta: api.QueryMeta{Index: 1, KnownLeader: true}}
-	return &reply{answer: answer, meta: indexMeta}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"unicode"
 
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/acl"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
 )
 
@@ -28,6 +29,10 @@ type request struct {
 	tail   string           // the path behind the route
 	server *Server
 	w      http.ResponseWriter // for deadlines only
+
+	holder    *acl.Holder // of the token, on routes about this agent
+	hidden    bool        // something was left out that the token may not see
+	byDefault bool        // the token is the agent's default one: the request brought none
 }
 
 // reply is an outcome. At most one of value, answer and raw is set; none is an empty
@@ -37,6 +42,7 @@ type reply struct {
 	value  any
 	answer *endpoint.Answer
 	raw    []byte
+	sent   bool // the handler has written all there is
 	meta   meta // which headers an answer has
 	header http.Header
 }
@@ -56,8 +62,14 @@ type handler func(context.Context, *request) (*reply, error)
 // serve is the envelope's outer half: what holds whatever the route.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	for k, v := range s.fixed {
+	for k, v := range s.rules.Load().fixed {
 		h[k] = v
+	}
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		begun := time.Now()
+		defer func() { // without the query, which may hold a token
+			s.log.Debug("request finished", "method", r.Method, "path", r.URL.Path, "from", r.RemoteAddr, "took", time.Since(begun).Round(time.Microsecond).String())
+		}()
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -68,19 +80,31 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			fail(w, http.StatusInternalServerError, "internal fault; the agent's log says more")
 		}
 	}()
-	if !printable(r.URL.Path) {
+	if !s.cfg.AllowUnprintable && !printable(r.URL.Path) {
 		fail(w, http.StatusBadRequest, "the path holds unprintable characters")
 		return
 	}
 	to, path := s.router.find(r.URL.Path)
+	own := r.Context().Value(insideKey{}) != nil
 	for _, p := range s.cfg.BlockEndpoints {
-		if strings.HasPrefix(path, p) {
+		if !own && strings.HasPrefix(path, p) {
 			fail(w, http.StatusForbidden, "Endpoint is blocked by agent configuration")
 			return
 		}
 	}
-	if to == nil {
+	switch {
+	case to == nil && s.router.slashed(path):
+		to := path + "/"
+		if r.URL.RawQuery != "" {
+			to += "?" + r.URL.RawQuery
+		}
+		http.Redirect(w, r, to, http.StatusMovedPermanently)
+		return
+	case to == nil:
 		s.unknown(w, path)
+		return
+	}
+	if !own && s.tooMany(w, r, path) {
 		return
 	}
 	to.serve(w, r, path)
@@ -121,7 +145,7 @@ func send(w http.ResponseWriter, code int, body []byte) {
 // of each.
 func (s *Server) wrap(prefix string, verbs map[string]handler) func(http.ResponseWriter, *http.Request, string) {
 	allow := []string{http.MethodOptions}
-	for _, v := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
+	for _, v := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		if verbs[v] != nil {
 			allow = append(allow, v)
 		}
@@ -143,9 +167,18 @@ func (s *Server) wrap(prefix string, verbs map[string]handler) func(http.Respons
 			fail(w, http.StatusForbidden, "Access is restricted")
 			return
 		}
+		if r.ContentLength != 0 { // whether the handler reads the body or not, the client must send it
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		}
+		if insight := s.cfg.Insight; insight != nil {
+			defer insight.Requested(r.Method, prefix, time.Now())
+		}
 		req := &request{Request: r, query: parseQuery(r.URL.RawQuery), tail: path[len(prefix):], server: s, w: w}
 		err := req.options()
 		var rep *reply
+		if err == nil {
+			err = req.authorize(r.Context(), prefix)
+		}
 		if err == nil {
 			rep, err = h(r.Context(), req)
 		}
@@ -153,7 +186,7 @@ func (s *Server) wrap(prefix string, verbs map[string]handler) func(http.Respons
 			err = s.write(w, req, rep)
 		}
 		if err != nil {
-			s.failed(w, r, err)
+			s.failed(w, r, req.whose(err))
 		}
 	}
 }
@@ -206,6 +239,9 @@ func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 	if rep == nil {
 		rep = &reply{}
 	}
+	if rep.sent {
+		return nil
+	}
 	h := w.Header()
 	body, isJSON := rep.raw, true
 	var err error
@@ -241,6 +277,9 @@ func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 	if rep.answer != nil {
 		setMeta(h, rep.answer, rep.meta)
 	}
+	if r.hidden && !r.holder.Anonymous() {
+		h["X-Consul-Results-Filtered-By-Acls"] = truth[true]
+	}
 	for k, v := range rep.header {
 		h[k] = v
 	}
@@ -252,7 +291,17 @@ func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 	return nil
 }
 
-var jsonType = []string{"application/json"}
+// The values of headers that most answers have; nobody changes them.
+var (
+	jsonType = []string{"application/json"}
+	truth    = map[bool][]string{false: {"false"}, true: {"true"}}
+	zero     = []string{"0"}
+	backend  = []string{"blocking-query"}
+
+	consistencies = map[api.Consistency][]string{
+		api.Default: {api.Default.String()}, api.Stale: {api.Stale.String()}, api.Consistent: {api.Consistent.String()},
+	}
+)
 
 // marshal encodes as Consul does: no HTML escapes, no newline.
 func marshal(v any) ([]byte, error) {
@@ -283,11 +332,18 @@ func setMeta(h http.Header, a *endpoint.Answer, which meta) {
 	}
 	m := a.Meta
 	h["X-Consul-Index"] = []string{strconv.FormatUint(max(m.Index, 1), 10)}
-	h["X-Consul-Knownleader"] = []string{strconv.FormatBool(m.KnownLeader)}
-	h["X-Consul-Lastcontact"] = []string{strconv.FormatInt(m.LastContact.Milliseconds(), 10)}
+	h["X-Consul-Knownleader"] = truth[m.KnownLeader]
+	if m.LastContact < time.Millisecond {
+		h["X-Consul-Lastcontact"] = zero
+	} else {
+		h["X-Consul-Lastcontact"] = []string{strconv.FormatInt(m.LastContact.Milliseconds(), 10)}
+	}
+	if m.Filtered {
+		h["X-Consul-Results-Filtered-By-Acls"] = truth[true]
+	}
 	if which == allMeta {
-		h["X-Consul-Effective-Consistency"] = []string{m.Consistency.String()}
-		h["X-Consul-Query-Backend"] = []string{"blocking-query"}
+		h["X-Consul-Effective-Consistency"] = consistencies[m.Consistency]
+		h["X-Consul-Query-Backend"] = backend
 	}
 }
 
@@ -299,14 +355,20 @@ func (r *request) read(ctx context.Context, q *endpoint.Query) (*reply, error) {
 		ctx, cancel = waiting(ctx)
 		defer cancel()
 	}
-	a, err := r.server.cfg.Endpoint.Read(ctx, q)
+	rep := &reply{}
+	var err error
+	if r.server.cfg.Cached != nil && endpoint.Caches(q.Kind) && r.query.has("cached") {
+		rep, err = r.cached(ctx, q)
+	} else {
+		rep.answer, err = r.server.cfg.Endpoint.Read(ctx, q)
+	}
 	if err != nil {
 		if errors.Is(context.Cause(ctx), errEnding) {
 			err = errEnding
 		}
 		return nil, err
 	}
-	return &reply{answer: a}, nil
+	return rep, nil
 }
 
 // name is the path's tail, which must not be empty.
@@ -342,7 +404,7 @@ func (r *request) decode(v any) error {
 	return nil
 }
 
-// body reads a body of at most limit bytes, in bounded time.
+// body reads a body of at most limit bytes. The time it may take is bounded by wrap.
 func (r *request) body(limit int) ([]byte, error) {
 	size := r.ContentLength // -1 if the client did not say
 	tooLarge := func(n int64) error {
@@ -354,9 +416,6 @@ func (r *request) body(limit int) ([]byte, error) {
 	case size > int64(limit):
 		return nil, tooLarge(size)
 	}
-	c := http.NewResponseController(r.w)
-	c.SetReadDeadline(time.Now().Add(bodyTime))
-	defer c.SetReadDeadline(time.Time{})
 	var b bytes.Buffer
 	if size > 0 {
 		b.Grow(int(size) + bytes.MinRead)
@@ -369,5 +428,8 @@ func (r *request) body(limit int) ([]byte, error) {
 	case err != nil:
 		return nil, api.Errorf(api.Invalid, "Request body could not be read: %v", err)
 	}
+	// The whole body is here: from now on a read tells of the client's leaving, and must not
+	// end by time. Without the whole body the bound stays, for net/http reads the rest.
+	http.NewResponseController(r.w).SetReadDeadline(time.Time{})
 	return b.Bytes(), nil
 }

@@ -38,8 +38,8 @@ func TestOptionsReachTheEndpoint(t *testing.T) {
 		header []string
 		want   endpoint.Query
 	}{
-		{"/v1/health/service/Web?passing&tag=a&tag=&near=_agent&node-meta=rack:1:2&node-meta=x&filter=a+%3D%3D+b&dc=dc2&stale", nil, endpoint.Query{
-			Kind: endpoint.HealthService, Name: "Web", Passing: true, Tags: []string{"a", ""}, Near: "_agent", NodeMeta: map[string]string{"rack": "1:2", "x": ""},
+		{"/v1/health/service/Web?passing&tag=a&tag=&near=n7&node-meta=rack:1:2&node-meta=x&filter=a+%3D%3D+b&dc=dc2&stale", nil, endpoint.Query{
+			Kind: endpoint.HealthService, Name: "Web", Passing: true, Tags: []string{"a", ""}, Near: "n7", NodeMeta: map[string]string{"rack": "1:2", "x": ""},
 			Filter: "a == b", QueryOptions: api.QueryOptions{Datacenter: "dc2", Consistency: api.Stale},
 		}},
 		{"/v1/health/service/web?passing=false", nil, endpoint.Query{Kind: endpoint.HealthService, Name: "web"}},
@@ -122,7 +122,7 @@ func TestIndexIsNeverZero(t *testing.T) {
 }
 
 func TestHeadersOfEveryAnswer(t *testing.T) {
-	h := newHouse(func(cfg *Config) { cfg.Headers = map[string]string{"x-frame-options": "DENY"} })
+	h := newHouse(func(cfg *Config) { cfg.Policy.Headers = map[string]string{"x-frame-options": "DENY"} })
 	for _, url := range []string{"/v1/status/leader", "/v1/nope", "/v1/kv/nope", "/v1/catalog/service/"} {
 		r := h.do(t, "GET", url, "")
 		if r.Header.Get("Vary") != "Accept-Encoding" || r.Header.Get("X-Consul-Default-ACL-Policy") != "allow" || r.Header.Get("X-Frame-Options") != "DENY" {

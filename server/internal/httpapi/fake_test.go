@@ -3,8 +3,10 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,7 +75,7 @@ func found(q *endpoint.Query) (any, bool) {
 	case endpoint.KVKeys:
 		return []string{"a", "a/"}, known
 	}
-	return nil, false
+	return foundMore(q)
 }
 
 func (c *catalog) Read(ctx context.Context, q *endpoint.Query) (*endpoint.Answer, error) {
@@ -104,8 +106,10 @@ func (c *catalog) Write(_ context.Context, w *endpoint.Write) (*command.Result, 
 // agent is an agent that notes what is asked of it.
 type agent struct {
 	mu    sync.Mutex
-	calls []string // guarded by mu
-	err   error    // of all that change something
+	calls []string      // guarded by mu
+	next  chan struct{} // guarded by mu; closes at the next event
+	fired uint64        // guarded by mu
+	err   error         // of all that change something
 }
 
 func (a *agent) note(format string, args ...any) error {
@@ -137,6 +141,19 @@ func (a *agent) Checks() map[string]*api.Check {
 		"node":           {Node: "n1", CheckID: "node", Name: "disk", Status: api.Warning, ServiceTags: []string{}},
 		"other":          {Node: "n1", CheckID: "other", Name: "db", Status: api.Critical, ServiceID: "db", ServiceTags: []string{}},
 	}
+}
+
+func (a *agent) Service(id string) *api.Service { return a.Services()[id] }
+func (a *agent) Check(id string) *api.Check     { return a.Checks()[id] }
+
+func (a *agent) ServiceChecks(id string) (all []*api.Check, known bool) {
+	checks := a.Checks()
+	for _, cid := range slices.Sorted(maps.Keys(checks)) {
+		if c := checks[cid]; c.ServiceID == "" || c.ServiceID == id {
+			all = append(all, c)
+		}
+	}
+	return all, a.Service(id) != nil
 }
 
 func (a *agent) Join(_ context.Context, addr string, wan bool) error {
@@ -176,7 +193,7 @@ type house struct {
 
 func newHouse(change func(*Config)) *house {
 	h := &house{catalog: &catalog{}, agent: &agent{}}
-	cfg := Config{Endpoint: h.catalog, Agent: h.agent, Datacenter: "dc1", Node: "n1"}
+	cfg := Config{Endpoint: h.catalog, Agent: h.agent, Events: h.agent, Operator: h.agent, Datacenter: "dc1", Node: "n1"}
 	if change != nil {
 		change(&cfg)
 	}

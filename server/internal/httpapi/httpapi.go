@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rollcall/rollcall/internal/api"
@@ -25,13 +27,18 @@ type Agent interface {
 	// Members lists the gossip pool, with wan the servers of all datacenters.
 	Members(wan bool) ([]api.Member, error)
 	Join(ctx context.Context, addr string, wan bool) error
-	// Leave begins a graceful leave; the agent ends after it has answered.
+	// Leave is a graceful leave; the agent ends after it has been answered.
 	Leave(ctx context.Context) error
 	ForceLeave(node string, prune, wan bool) error
 	Reload(ctx context.Context) error
 	// Services and Checks are this agent's own, by id.
 	Services() map[string]*api.Service
 	Checks() map[string]*api.Check
+	// Service and Check give one of them, nil where there is none.
+	Service(id string) *api.Service
+	Check(id string) *api.Check
+	// ServiceChecks gives the checks that bear on a service, and whether there is one.
+	ServiceChecks(id string) (all []*api.Check, known bool)
 	RegisterService(ctx context.Context, def *api.ServiceDefinition, replaceChecks bool) error
 	DeregisterService(ctx context.Context, id string) error
 	RegisterCheck(ctx context.Context, def *api.CheckDefinition) error
@@ -43,24 +50,47 @@ type Agent interface {
 
 // Config is what New needs.
 type Config struct {
-	Endpoint         endpoint.Endpoint
-	Agent            Agent
+	Endpoint  endpoint.Endpoint
+	Snapshots endpoint.Snapshots
+	Cached    *endpoint.AgentCache // nil: ?cached is as nothing
+	Agent     Agent
+	Events    Events
+	Operator  Operator
+	Insight   Insight
+	// TranslateWAN tells clients that addresses in other datacenters are those for who is afar.
+	TranslateWAN     bool
 	Datacenter, Node string
+	NoCoordinates    bool // refuse to tell coordinates
 	// DefaultQueryTime and MaxQueryTime bound waits for what this agent has itself. Those
 	// for the catalog are the endpoint's to bound. Defaults 300s and 600s.
 	DefaultQueryTime, MaxQueryTime time.Duration
 	Pretty                         bool         // indent always
 	UI                             http.Handler // nil: off
 	UIPath                         string       // "/ui/"
-	Headers                        map[string]string
 	BlockEndpoints                 []string     // path prefixes that answer 403
 	AllowWriteFrom                 []*net.IPNet // empty: anywhere
-	// MaxConnsPerClient is the limit of connections an address may have; 0 is none.
-	MaxConnsPerClient func() int
+	// DiscoveryMaxStale lets any server answer reads of catalog and health that do not say
+	// how fresh they must be, if it has heard of the leader that lately; 0 is off.
+	DiscoveryMaxStale time.Duration
+	// AllowUnprintable lets characters into paths that could deceive a log.
+	AllowUnprintable bool
+	// MaxHeaderBytes bounds a request's headers. Default 1 MiB.
+	MaxHeaderBytes int
+	// HandshakeTime is how long a client of HTTPS has for the handshake, and then for a
+	// request's header. Default 5s.
+	HandshakeTime time.Duration
+	// Policy is what is in force until Apply.
+	Policy Policy
 	// KVMaxValueSize is in bytes. Default 512 KiB.
 	KVMaxValueSize int
-	Debug          bool // serve pprof
-	Log            *slog.Logger
+	// TrustDomain names the root certificate of /v1/connect/ca/roots; empty: there is none.
+	TrustDomain string
+	// TxnMaxReqLen bounds a transaction's body, in bytes, where it is above
+	// KVMaxValueSize.
+	TxnMaxReqLen int
+	Debug        bool // serve pprof
+	ACL          ACL
+	Log          *slog.Logger
 }
 
 // Server serves the API on any number of listeners.
@@ -68,9 +98,10 @@ type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	router *router
-	fixed  http.Header // what every answer carries
+	rules  atomic.Pointer[rules]
 	gate   gate
 	packer packer
+	roots  func() (*caRoots, error) // made when first asked for, which most agents never are
 }
 
 // New makes the API; it starts nothing.
@@ -84,24 +115,32 @@ func New(cfg Config) *Server {
 	if cfg.MaxQueryTime == 0 {
 		cfg.MaxQueryTime = 600 * time.Second
 	}
+	if cfg.HandshakeTime == 0 {
+		cfg.HandshakeTime = 5 * time.Second
+	}
 	if cfg.UIPath == "" {
 		cfg.UIPath = "/ui/"
-	}
-	if cfg.MaxConnsPerClient == nil {
-		cfg.MaxConnsPerClient = func() int { return 0 }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, log: cfg.Log.With("room", "httpapi"), fixed: http.Header{}, gate: gate{open: map[string]int{}}}
-	s.fixed.Set("Vary", "Accept-Encoding")
-	s.fixed.Set("X-Consul-Default-ACL-Policy", "allow")
-	for k, v := range cfg.Headers {
-		s.fixed.Set(k, v)
-	}
+	s := &Server{cfg: cfg, log: cfg.Log.With("room", "httpapi"), gate: gate{open: map[string]int{}}}
+	s.Apply(cfg.Policy)
+	s.roots = sync.OnceValues(func() (*caRoots, error) { return newRoots(cfg.TrustDomain, time.Now()) })
 	s.router = s.routes()
 	return s
 }
 
 // Handler is the API without listeners.
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+// Inside is the API for the agent's own requests: what bounds or shuts out clients does
+// not hold for them.
+func (s *Server) Inside() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.serve(w, r.WithContext(context.WithValue(r.Context(), insideKey{}, true)))
+	})
+}
+
+// insideKey marks the requests of the agent itself.
+type insideKey struct{}

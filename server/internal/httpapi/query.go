@@ -115,7 +115,10 @@ func (r *request) options() error {
 	if dc := r.query.get("datacenter"); dc != "" {
 		o.Datacenter = dc
 	}
-	o.Token = r.token()
+	if o.Token = r.token(); o.Token == "" && r.server.cfg.ACL.DefaultToken != nil {
+		o.Token = r.server.cfg.ACL.DefaultToken()
+		r.byDefault = o.Token != ""
+	}
 	stale, consistent := r.query.has("stale"), r.query.has("consistent")
 	if text := r.query.get("max_stale"); text != "" {
 		d, err := time.ParseDuration(text)
@@ -169,13 +172,16 @@ func (r *request) token() string {
 
 // discovery fills the conditions that catalog and health reads share.
 func (r *request) discovery(q *endpoint.Query) *endpoint.Query {
-	q.Filter, q.Near, q.Tags = r.query.get("filter"), r.query.get("near"), r.query.all("tag")
+	q.Filter, q.Near, q.Tags = r.query.get("filter"), r.near(), r.query.all("tag")
 	for _, text := range r.query.all("node-meta") {
 		if q.NodeMeta == nil {
 			q.NodeMeta = map[string]string{}
 		}
 		k, v, _ := strings.Cut(text, ":")
 		q.NodeMeta[k] = v
+	}
+	if age := r.server.cfg.DiscoveryMaxStale; age > 0 && r.opts.Consistency == api.Default && !r.query.has("leader") {
+		r.opts.Consistency, r.opts.MaxStale = api.Stale, age
 	}
 	return q
 }

@@ -54,6 +54,9 @@ func (t *router) find(asked string) (*target, string) {
 	return t.at(clean), clean
 }
 
+// slashed reports whether a path lacks only the slash at its end to be a route.
+func (t *router) slashed(path string) bool { return t.below[path+"/"] != nil }
+
 // at looks a path up: itself, else the longest route that it is below of.
 func (t *router) at(p string) *target {
 	if to := t.whole[p]; to != nil {

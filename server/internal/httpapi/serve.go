@@ -2,14 +2,19 @@ package httpapi
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/fastpath"
 )
 
 // Bounds of what a slow or silent client can hold.
@@ -27,37 +32,91 @@ const (
 // errEnding is what those who wait for a change are told when the server ends.
 var errEnding = api.Errorf(api.Unavailable, "the agent is shutting down; ask again")
 
-// endingKey is where a request's context has the context that ends with the server.
+// endingKey is where a request's context has the context that ends with the server; nil
+// where it ends with that by itself.
 type endingKey struct{}
 
 // Serve answers on l until ctx ends, and closes l. Several may run at a time. Requests
 // under way are finished first, within a bound.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return s.serveOn(ctx, l, &http.Server{ReadHeaderTimeout: headerTime})
+}
+
+// ServeTLS is Serve for HTTPS.
+func (s *Server) ServeTLS(ctx context.Context, l net.Listener, cfg *tls.Config) error {
+	return s.serveOn(ctx, l, &http.Server{ReadHeaderTimeout: s.cfg.HandshakeTime, TLSConfig: cfg})
+}
+
+func (s *Server) serveOn(ctx context.Context, l net.Listener, srv *http.Server) error {
 	base, end := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), endingKey{}, ctx))
 	defer end()
-	srv := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: headerTime,
-		IdleTimeout:       idleTime,
-		ConnState:         s.gate.state,
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	soon, now := context.WithCancelCause(context.WithValue(base, endingKey{}, nil))
+	defer context.AfterFunc(ctx, func() { now(errEnding) })()
+	srv.Handler = s.Handler()
+	srv.Protocols = new(http.Protocols) // HTTP/2 in the clear too, for who begins with it
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetHTTP2(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	srv.IdleTimeout = idleTime
+	srv.MaxHeaderBytes = s.cfg.MaxHeaderBytes
+	srv.ConnState = s.gate.state
+	srv.BaseContext = func(net.Listener) context.Context { return base }
+	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	failed := make(chan error, 1) // Serve's end is not waited for after a shutdown
-	go func() { failed <- srv.Serve(&limited{Listener: l, server: s}) }()
+	shutdown := srv.Shutdown
+	if srv.TLSConfig != nil {
+		go func() { failed <- srv.ServeTLS(&limited{l, s, srv.TLSConfig}, "", "") }()
+	} else {
+		fast := fastpath.Listen(&limited{l, s, nil}, fastpath.Config{
+			Handler: srv.Handler, Takes: takes, Context: base, Waiting: soon, FirstTime: headerTime, IdleTime: idleTime,
+			Closed: func(c net.Conn) { s.gate.state(c, http.StateClosed) },
+		})
+		go func() { failed <- srv.Serve(fast) }()
+		shutdown = func(ctx context.Context) error {
+			ended := make(chan error, 1)
+			go func() { ended <- fast.Shutdown(ctx) }()
+			return errors.Join(srv.Shutdown(ctx), <-ended)
+		}
+	}
 	select {
 	case err := <-failed:
-		srv.Close() // the connections that are there, too
+		over, cancel := context.WithCancel(context.Background())
+		cancel()
+		shutdown(over) // the connections that are there, too
+		srv.Close()
 		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
 	bounded, cancel := context.WithTimeout(context.Background(), shutdownTime)
 	defer cancel()
-	if err := srv.Shutdown(bounded); err != nil {
+	if err := shutdown(bounded); err != nil {
 		s.log.Warn("requests cut off at the end", "addr", l.Addr().String(), "err", err)
 		srv.Close()
 	}
 	return nil
+}
+
+// hot are the routes that many clients ask often, and that do not stream.
+var hot = []string{
+	"/v1/kv/", "/v1/health/service/", "/v1/health/checks/", "/v1/health/state/", "/v1/health/node/",
+	"/v1/catalog/service/", "/v1/catalog/services", "/v1/catalog/nodes", "/v1/catalog/node/", "/v1/catalog/register", "/v1/catalog/deregister",
+	"/v1/agent/service/register", "/v1/agent/service/deregister/", "/v1/agent/check/", "/v1/agent/services", "/v1/agent/checks", "/v1/session/", "/v1/txn", "/v1/status/leader",
+}
+
+// takes reports whether a request is one for the fast path: on a hot route, and written
+// plainly. It waits where a parameter may have it wait for a change or for another
+// datacenter.
+func takes(_, target string) (taken, waits bool) {
+	path, query, _ := strings.Cut(target, "?")
+	if !slices.ContainsFunc(hot, func(p string) bool { return strings.HasPrefix(path, p) }) || strings.Contains(query, "%") {
+		return false, false
+	}
+	for _, word := range []string{"index", "dc", "datacenter", "cached"} {
+		if query != "" && strings.Contains(query, word) {
+			return true, true
+		}
+	}
+	return true, false
 }
 
 // waiting gives a context for waiting for a change: it ends with the request, and with
@@ -123,13 +182,17 @@ func hostOf(c net.Conn) string {
 type limited struct {
 	net.Listener
 	server *Server
+	tls    *tls.Config // nil for plain HTTP
 }
 
 func (l *limited) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
-		if err != nil || l.server.gate.enter(c, l.server.cfg.MaxConnsPerClient()) {
+		if err != nil || l.server.gate.enter(c, l.server.rules.Load().MaxConnsPerClient) {
 			return c, err
+		}
+		if l.tls != nil {
+			c = tls.Server(c, l.tls)
 		}
 		go refuse(c)
 	}

@@ -150,7 +150,7 @@ func TestTheEnd(t *testing.T) {
 // TestTooManyConnections: the one above the limit reads 429, and a place that is given
 // up can be taken.
 func TestTooManyConnections(t *testing.T) {
-	h := newHouse(func(cfg *Config) { cfg.MaxConnsPerClient = func() int { return 2 } })
+	h := newHouse(func(cfg *Config) { cfg.Policy.MaxConnsPerClient = 2 })
 	addr, _ := serving(t, h, "tcp", "127.0.0.1:0")
 	dial := func() net.Conn {
 		c, err := net.Dial("tcp", addr)
@@ -186,37 +186,58 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// TestASilentReader: who does not read the answer loses the connection in the end.
+// TestASilentReader: who does not read the answer loses the connection in the end,
+// whichever way the request took.
 func TestASilentReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHouse(nil)
-		h.catalog.answer = func(context.Context, *endpoint.Query) (*endpoint.Answer, error) {
-			return endpoint.Encoded(api.QueryMeta{}, true, make([]byte, 3*pieceSize)), nil
+	for _, path := range []string{"/v1/catalog/nodes", "/v1/health/service/web"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHouse(nil)
+			h.catalog.answer = func(context.Context, *endpoint.Query) (*endpoint.Answer, error) {
+				return endpoint.Encoded(api.QueryMeta{}, true, make([]byte, 3*pieceSize)), nil
+			}
+			l := &pipes{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- h.Serve(ctx, l) }()
+			client, server := net.Pipe()
+			l.conns <- server
+			began := time.Now()
+			fmt.Fprintf(client, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
+			if _, err := client.Read(make([]byte, 10)); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			time.Sleep(pieceTime + time.Second) // of the bubble
+			if n, err := io.Copy(io.Discard, client); err != nil || n > pieceSize {
+				t.Errorf("%s: read %d bytes, err %v", path, n, err)
+			}
+			if took := time.Since(began); took > pieceTime+2*time.Second {
+				t.Errorf("%s: held for %s", path, took)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestTakes: what may stream is for net/http; what may wait for a change, or for another
+// datacenter, is known.
+func TestTakes(t *testing.T) {
+	for target, want := range map[string]bool{
+		"/v1/kv/a": true, "/v1/kv/a?raw": true, "/v1/kv/?recurse": true, "/v1/kv/index": true, "/v1/health/service/web?passing&tag=a": true,
+		"/v1/agent/service/register?replace-existing-checks": true, "/v1/agent/check/update/a": true, "/v1/status/leader": true,
+		"/v1/kv/a?index=5&wait=1s": true, "/v1/kv/a?dc=dc2": true, "/v1/kv/a?%69ndex=5": false, "/v1/health/service/web?cached": true,
+		"/v1/catalog/services?index=5": true, "/v1/catalog/nodes": true, "/v1/health/state/any?index=1": true,
+		"/v1/health/watch?service=a": false, "/v1/agent/monitor": false, "/v1/snapshot": false, "/v1/agent/service/web?hash=x": false, "/ui/": false, "/": false,
+		"/v1/kv/a?near=_agent": true, "/v1/kv/a?datacenter=dc2": true,
+	} {
+		waiting := want && (strings.Contains(target, "index=") || strings.Contains(target, "=dc2") || strings.Contains(target, "cached"))
+		if got, waits := takes(http.MethodGet, target); got != want || waits != waiting {
+			t.Errorf("%s: %t, %t, want %t, %t", target, got, waits, want, waiting)
 		}
-		l := &pipes{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- h.Serve(ctx, l) }()
-		client, server := net.Pipe()
-		l.conns <- server
-		began := time.Now()
-		fmt.Fprintf(client, "GET /v1/catalog/nodes HTTP/1.1\r\nHost: a\r\n\r\n")
-		if _, err := client.Read(make([]byte, 10)); err != nil {
-			t.Error(err)
-		}
-		synctest.Wait()
-		time.Sleep(pieceTime + time.Second) // of the bubble
-		if n, err := io.Copy(io.Discard, client); err != nil || n > pieceSize {
-			t.Errorf("read %d bytes, err %v", n, err)
-		}
-		if took := time.Since(began); took > pieceTime+2*time.Second {
-			t.Errorf("held for %s", took)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	}
 }
 
 // pipes is a listener that hands out what is put into conns.
@@ -270,9 +291,6 @@ func TestHashBlocks(t *testing.T) {
 			if w.Code != 200 || took < want || took > want+hashEvery || w.Header().Get("X-Consul-ContentHash") != hash {
 				t.Errorf("%s: %d after %s", url, w.Code, took)
 			}
-		}
-		if w, took := ask("/v1/coordinate/nodes?index=1&wait=10s"); w.Code != 200 || took != 10*time.Second {
-			t.Errorf("%d after %s", w.Code, took)
 		}
 	})
 }

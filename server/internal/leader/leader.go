@@ -11,8 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/command"
@@ -27,6 +32,7 @@ const (
 	retryAfter     = time.Second      // a round that failed
 	reapEvery      = 30 * time.Second
 	tombstoneAge   = 15 * time.Minute
+	witnessed      = 10 * time.Minute // how long a parting is remembered by who does not lead
 )
 
 // Config is what the duties need to know.
@@ -37,7 +43,13 @@ type Config struct {
 	// ReapAfter is how long a node may be missing from gossip before it is
 	// deregistered. Default 72h.
 	ReapAfter time.Duration
-	Log       *slog.Logger
+	// Sessions counts the TTLs of sessions while this server leads. Nil: none are.
+	Sessions *Sessions
+	// Pilot looks after the servers while this one leads. Nil: joining servers get a vote at
+	// once, and dead ones stay.
+	Pilot *Pilot
+	ACLs  ACLs
+	Log   *slog.Logger
 }
 
 // Leader carries out the duties. Run may be called once.
@@ -48,10 +60,17 @@ type Leader struct {
 	store *store.Store
 	log   *slog.Logger
 
-	// absent is since when a node of the catalog has been missing from gossip; marks
-	// are the indexes at which the store stood, for tombstones. Used only by lead.
-	absent map[string]time.Time
-	marks  []mark
+	// present are the members when last looked at; parted is when gossip let go of a node that
+	// the catalog has. Used only by Run.
+	present map[string]bool
+	parted  map[string]time.Time
+
+	// absent is since when a node of the catalog has been missing from gossip; servers are the
+	// members' ids when last looked at; marks are the indexes at which the store stood, for
+	// tombstones. Used only by lead.
+	absent  map[string]time.Time
+	servers map[string]bool
+	marks   []mark
 }
 
 type mark struct {
@@ -64,33 +83,71 @@ func New(cfg Config, raft *consensus.Raft, pool *gossip.Pool, st *store.Store) *
 	if cfg.ReapAfter == 0 {
 		cfg.ReapAfter = 72 * time.Hour
 	}
-	return &Leader{cfg: cfg, raft: raft, pool: pool, store: st, log: cfg.Log.With("room", "leader")}
+	return &Leader{cfg: cfg, parted: map[string]time.Time{}, raft: raft, pool: pool, store: st, log: cfg.Log.With("room", "leader")}
 }
 
 // Run carries out the duties whenever this server leads, until ctx ends.
 func (l *Leader) Run(ctx context.Context) error {
 	for {
-		changed := l.raft.Watch()
+		changed, members := l.raft.Watch(), l.pool.Watch()
 		if l.raft.IsLeader() {
 			l.lead(ctx)
 		}
+		l.notice(l.pool.Members(), time.Now())
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-members:
 		}
 	}
 }
 
+// notice remembers whom gossip lets go of, having reaped or pruned them, whether this server
+// leads or not: a leader may fall at that very moment. What is long ago counts no more, for a
+// server may have been cut off since.
+func (l *Leader) notice(members []api.Member, now time.Time) {
+	known := make(map[string]bool, len(members))
+	for _, m := range members {
+		known[strings.ToLower(m.Name)] = true
+	}
+	st := l.store.State()
+	maps.DeleteFunc(l.parted, func(name string, at time.Time) bool {
+		n, _ := st.Node(name)
+		return n == nil || known[name] || now.Sub(at) > witnessed
+	})
+	for name := range l.present {
+		if !known[name] {
+			l.parted[name] = now
+		}
+	}
+	l.present = known
+}
+
 // lead works until ctx ends or leadership is lost.
 func (l *Leader) lead(ctx context.Context) {
-	l.absent, l.marks = map[string]time.Time{}, nil
+	l.absent, l.servers, l.marks = map[string]time.Time{}, nil, nil
+	ctx, stop := context.WithCancel(ctx)
+	var side sync.WaitGroup
+	defer side.Wait()
+	defer stop()
+	if l.cfg.Sessions != nil {
+		defer l.cfg.Sessions.count(&term{ctx, l.store, l.apply, l.log.Warn})()
+	}
+	restored := make(chan struct{}, 1)
+	side.Go(func() { l.tellEnds(ctx, restored) })
+	if l.cfg.Pilot != nil {
+		side.Go(func() { l.cfg.Pilot.run(ctx, l.apply) })
+	}
 	reap := time.NewTicker(reapEvery)
 	defer reap.Stop()
 	again := time.NewTimer(0)
 	defer again.Stop()
+	members := l.pool.Watch()
+	pause, failed := backoff.NewExponentialBackOff(), ""
+	pause.InitialInterval, pause.MaxInterval = retryAfter, reconcileEvery
 	for {
-		members, leading := l.pool.Watch(), l.raft.Watch()
+		leading := l.raft.Watch()
 		if !l.raft.IsLeader() {
 			return
 		}
@@ -101,19 +158,28 @@ func (l *Leader) lead(ctx context.Context) {
 			continue
 		case <-reap.C:
 			l.reap(ctx)
+			l.expireTokens(ctx)
 			continue
 		case <-members:
+		case <-restored:
 		case <-again.C:
 		}
-		next := reconcileEvery
-		if err := l.reconcile(ctx); err != nil {
-			if errors.Is(err, consensus.ErrNotLeader) || ctx.Err() != nil {
-				continue
-			}
+		members = l.pool.Watch() // before they are read: who comes while they are taken in is seen next
+		err := l.reconcile(ctx)
+		switch {
+		case err == nil:
+			pause.Reset()
+			failed = ""
+			again.Reset(reconcileEvery)
+			continue
+		case errors.Is(err, consensus.ErrNotLeader) || ctx.Err() != nil:
+			continue
+		case err.Error() != failed: // what stays as it is, as two nodes of one id, is said once
+			failed = err.Error()
+			pause.Reset()
 			l.log.Warn("members not fully taken into the catalog", "err", err)
-			next = retryAfter
 		}
-		again.Reset(next)
+		again.Reset(pause.NextBackOff())
 	}
 }
 
@@ -121,13 +187,19 @@ func (l *Leader) lead(ctx context.Context) {
 func (l *Leader) reconcile(ctx context.Context) error {
 	members := l.pool.Members()
 	cmds := plan(l.cfg, members, l.store.State(), l.gone(members, time.Now()))
-	errs := []error{l.seats(ctx, members)}
+	errs := []error{l.setUpACLs(ctx), l.seats(ctx)}
 	results := make(chan error, len(cmds)) // all at once: they travel in few entries
 	for _, c := range cmds {
 		go func() { results <- l.apply(ctx, c) }()
 	}
+	refused := map[string]error{}
 	for range cmds {
-		errs = append(errs, <-results)
+		if err := <-results; err != nil {
+			refused[err.Error()] = err
+		}
+	}
+	for _, text := range slices.Sorted(maps.Keys(refused)) { // in one order, so that the same is known as such
+		errs = append(errs, refused[text])
 	}
 	return errors.Join(errs...)
 }
@@ -143,8 +215,10 @@ func (l *Leader) apply(ctx context.Context, c command.Command) error {
 	return nil
 }
 
-// seats gives every alive server a vote and takes it from those that left.
-func (l *Leader) seats(ctx context.Context, members []api.Member) error {
+// seats gives every alive server a seat and takes it from those that left, or that gossip
+// has let go of under this leader's eyes. A new one follows without a vote until the pilot
+// gives it one.
+func (l *Leader) seats(ctx context.Context) error {
 	rows, _, err := l.raft.Servers()
 	if err != nil {
 		return err
@@ -154,42 +228,61 @@ func (l *Leader) seats(ctx context.Context, members []api.Member) error {
 		seat[r.ID] = r
 	}
 	var errs []error
-	for _, m := range members {
-		s, ok := gossip.ServerOf(m)
-		if !ok || s.Datacenter != l.cfg.Datacenter || s.ID == l.cfg.ID {
+	known := map[string]bool{}
+	for _, s := range l.pool.Servers() {
+		if s.Datacenter != l.cfg.Datacenter {
 			continue
+		}
+		known[s.ID] = true
+		if s.ID == l.cfg.ID && s.Status == api.StatusLeft {
+			continue // it hands leadership on first
 		}
 		_, seated := seat[s.ID]
 		switch {
-		case m.Status == api.StatusAlive && !seated:
+		case s.Status == api.StatusAlive && !seated:
 			l.log.Info("server joins", "node", s.Name, "addr", s.Addr)
-			errs = append(errs, l.raft.AddVoter(ctx, s.ID, s.Addr))
-		case m.Status == api.StatusLeft && seated:
+			if l.cfg.Pilot == nil {
+				errs = append(errs, l.raft.AddVoter(ctx, s.ID, s.Addr))
+				continue
+			}
+			errs = append(errs, l.raft.AddNonvoter(ctx, s.ID, s.Addr))
+		case s.Status == api.StatusLeft && seated:
 			l.log.Info("server left", "node", s.Name)
 			errs = append(errs, l.raft.RemoveServer(ctx, s.ID))
 		}
 	}
+	for id := range l.servers {
+		if known[id] || seat[id] == nil {
+			continue
+		}
+		l.log.Info("server forgotten", "id", id, "addr", seat[id].Address)
+		if err := l.raft.RemoveServer(ctx, id); err != nil {
+			errs, known[id] = append(errs, err), true // it is tried again
+		}
+	}
+	l.servers = known
 	return errors.Join(errs...)
 }
 
-// gone names the nodes of the catalog that gossip once watched and has not known for
-// ReapAfter. A new leader begins to count anew, so that one that has just joined
-// cannot empty the catalog.
+// gone names the nodes of the catalog that gossip once watched and does not know: true
+// where it has let go of them under this server's eyes, or has not known them for ReapAfter.
+// A new leader begins to count anew, so that one that has just joined cannot empty the
+// catalog.
 func (l *Leader) gone(members []api.Member, now time.Time) map[string]bool {
-	known := make(map[string]bool, len(members))
-	for _, m := range members {
-		known[strings.ToLower(m.Name)] = true
-	}
+	l.notice(members, now)
 	out := map[string]bool{}
 	checks, _ := l.store.State().ChecksInState(api.Any)
 	still := map[string]time.Time{}
 	for _, c := range checks {
 		name := strings.ToLower(c.Node)
-		if c.CheckID != api.SerfHealth || known[name] {
+		if c.CheckID != api.SerfHealth || l.present[name] {
 			continue
 		}
 		since, ok := l.absent[name]
-		if !ok {
+		switch {
+		case !l.parted[name].IsZero():
+			since = time.Time{} // for ever
+		case !ok:
 			since = now
 		}
 		still[name] = since

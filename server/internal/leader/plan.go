@@ -54,8 +54,9 @@ func appendIf(out []command.Command, c command.Command) []command.Command {
 	return append(out, c)
 }
 
-// alive registers a member, with what the catalog already knows of the node kept: meta
-// and tagged addresses are the agent's to say.
+// alive registers a member, with what the catalog knows of the node kept: meta and tagged
+// addresses are the agent's to say. The node itself is written only where it is missing or
+// has moved: the agent may say them between the look at st and the write.
 func alive(cfg Config, m api.Member, st *store.State) command.Command {
 	reg := api.Registration{
 		Datacenter: cfg.Datacenter, ID: m.Tags["id"], Node: m.Name, Address: m.Addr,
@@ -65,8 +66,9 @@ func alive(cfg Config, m api.Member, st *store.State) command.Command {
 	if node != nil {
 		reg.TaggedAddresses, reg.NodeMeta = node.TaggedAddresses, node.Meta
 	}
-	same := node != nil && node.Address == m.Addr && (reg.ID == "" || strings.EqualFold(node.ID, reg.ID)) &&
-		statusOf(m.Name, st) == api.Passing
+	stands := node != nil && node.Address == m.Addr && (reg.ID == "" || strings.EqualFold(node.ID, reg.ID))
+	reg.SkipNodeUpdate = node == nil || stands
+	same := stands && statusOf(m.Name, st) == api.Passing
 	var own *store.Service
 	for _, s := range services {
 		if s.ID == api.ServerService {
@@ -74,17 +76,29 @@ func alive(cfg Config, m api.Member, st *store.State) command.Command {
 		}
 	}
 	if s, ok := gossip.ServerOf(m); ok {
-		_, port, _ := net.SplitHostPort(s.Addr)
-		n, _ := strconv.Atoi(port) // ServerOf has parsed it
-		reg.Service = &api.Service{
-			ID: api.ServerService, Service: api.ServerService, Tags: []string{}, Port: n, Weights: api.Weights{Passing: 1, Warning: 1},
-		}
-		same = same && own != nil && own.Port == n
+		reg.Service = server(s.Addr, m)
+		same = same && own != nil && own.Equal(reg.Service)
 	}
 	if same {
 		return nil
 	}
 	return &command.Register{Registration: reg}
+}
+
+// server is the service under which a server lists itself; its meta is what Consul's says
+// of one.
+func server(addr string, m api.Member) *api.Service {
+	_, port, _ := net.SplitHostPort(addr)
+	n, _ := strconv.Atoi(port) // ServerOf has parsed it
+	version, _, _ := strings.Cut(m.Tags["build"], ":")
+	digits := func(v uint8) string { return strconv.Itoa(int(v)) }
+	return &api.Service{
+		ID: api.ServerService, Service: api.ServerService, Tags: []string{}, Port: n, Weights: api.Weights{Passing: 1, Warning: 1},
+		Meta: map[string]string{
+			"version": version, "raft_version": m.Tags["raft_vsn"], "non_voter": "false",
+			"serf_protocol_min": digits(m.ProtocolMin), "serf_protocol_max": digits(m.ProtocolMax), "serf_protocol_current": digits(m.ProtocolCur),
+		},
+	}
 }
 
 // failed turns a node critical. A node that is not in the catalog stays out of it.

@@ -54,7 +54,7 @@ func TestPlan(t *testing.T) {
 	if n := step(nil); n != 2 || health("s1") != api.Passing || health("c1") != api.Passing {
 		t.Errorf("alive: %d writes, %s and %s", n, health("s1"), health("c1"))
 	}
-	if rows, _ := s.State().Instances("consul"); len(rows) != 1 || rows[0].Service.Port != 8300 || rows[0].Node.ID != "id-s1" {
+	if rows, _ := s.State().Instances("consul"); len(rows) != 1 || rows[0].Service.Port != 8300 || rows[0].Node.ID != "id-s1" || rows[0].Service.Meta["non_voter"] != "false" {
 		t.Errorf("the servers' own service: %+v", rows)
 	}
 	// what the agent says of its node stays when the leader writes
@@ -103,17 +103,32 @@ func TestGone(t *testing.T) {
 	s := store.New()
 	carryOut(t, s, []command.Command{&command.Register{Registration: api.Registration{Node: "c1", Address: "x", Checks: []*api.Check{serfCheck("c1", api.Passing, "")}}},
 		&command.Register{Registration: api.Registration{Node: "external", Address: "x"}}})
-	l := &Leader{cfg: Config{ReapAfter: time.Hour}, store: s, absent: map[string]time.Time{}}
+	l := &Leader{cfg: Config{ReapAfter: time.Hour}, store: s, absent: map[string]time.Time{}, parted: map[string]time.Time{}}
 	now := time.Now()
 	if d := cmp.Diff(l.gone(nil, now), map[string]bool{"c1": false}); d != "" {
 		t.Errorf("at first: got (-) want (+):\n%s", d)
 	}
 	l.gone([]api.Member{{Name: "C1"}}, now.Add(50*time.Minute)) // seen again
-	if got := l.gone(nil, now.Add(61*time.Minute)); got["c1"] {
-		t.Error("it was seen between, and counts as missing for long")
+	if d := cmp.Diff(l.gone(nil, now.Add(51*time.Minute)), map[string]bool{"c1": true}); d != "" {
+		t.Errorf("let go by gossip: got (-) want (+):\n%s", d)
 	}
-	if got := l.gone(nil, now.Add(122*time.Minute)); !got["c1"] {
-		t.Error("missing for an hour, and not gone")
+	if got := l.gone(nil, now.Add(52*time.Minute)); !got["c1"] {
+		t.Error("it counts as gone only once, though the write may have failed")
+	}
+	l.absent = map[string]time.Time{} // a new term of the same server
+	if got := l.gone(nil, now.Add(53*time.Minute)); !got["c1"] {
+		t.Error("what gossip has let go of just before this server led does not count as gone")
+	}
+	l.absent = map[string]time.Time{}
+	if got := l.gone(nil, now.Add(62*time.Minute)); got["c1"] {
+		t.Error("what gossip let go of long before this server led counts as gone")
+	}
+	l.absent, l.present = map[string]time.Time{}, nil // another server
+	for after, want := range map[time.Duration]bool{0: false, 59 * time.Minute: false, time.Hour: true} {
+		l.absent = map[string]time.Time{"c1": now}
+		if got := l.gone(nil, now.Add(after)); got["c1"] != want {
+			t.Errorf("missing for %s: gone %t, want %t", after, got["c1"], want)
+		}
 	}
 }
 
@@ -143,6 +158,30 @@ func TestElectorate(t *testing.T) {
 		}
 		if d := cmp.Diff(got, three); c.ready && d != "" {
 			t.Errorf("%s: the order must be the same everywhere: got (-) want (+):\n%s", name, d)
+		}
+	}
+}
+
+// TestPlanLosesNothing: what an agent says of its node between the leader's look and its
+// write stays, whether the look saw the node or not.
+func TestPlanLosesNothing(t *testing.T) {
+	t.Parallel()
+	said := api.Registration{Node: "c1", ID: "id-c1", Address: "10.0.0.2", NodeMeta: map[string]string{"rack": "r"}, TaggedAddresses: map[string]string{"lan": "10.0.0.2"}}
+	for name, before := range map[string][]command.Command{
+		"a new node":   nil,
+		"a known node": {&command.Register{Registration: api.Registration{Node: "c1", ID: "id-c1", Address: "10.0.0.2"}}},
+	} {
+		s := store.New()
+		carryOut(t, s, before)
+		late := plan(Config{Datacenter: "dc1", Name: "s1"}, []api.Member{member("c1", "10.0.0.2", api.StatusAlive, false)}, s.State(), nil)
+		if len(late) == 0 {
+			t.Fatalf("%s: nothing to write", name)
+		}
+		carryOut(t, s, []command.Command{&command.Register{Registration: said}})
+		carryOut(t, s, late)
+		n, _ := s.State().Node("c1")
+		if n == nil || n.Meta["rack"] != "r" || n.TaggedAddresses["lan"] == "" || statusOf("c1", s.State()) != api.Passing {
+			t.Errorf("%s: %+v, %s", name, n, statusOf("c1", s.State()))
 		}
 	}
 }

@@ -1,8 +1,8 @@
 package local
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,16 +15,42 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 )
 
-// disk keeps definitions under services/ and checks/, and TTL states under checks/state/,
-// one file an id, named by the id's hash, as Consul lays them out. Without a directory
-// it does nothing. It is used with State.mu held.
+// disk keeps what was registered over the API, and the states of TTL checks, in
+// registrations.jsonl. Without a directory it only knows when TTLs run out. Its fields
+// are guarded by State.mu.
 type disk struct {
-	dir string
-	log *slog.Logger
-	// ttls are the states found at the start, until their checks are there.
-	ttls map[string]savedTTL
-	// expires are when TTL states run out, by check id.
+	journal *journal // nil without a directory
+	log     *slog.Logger
+	// reports are the last on each TTL check, by id; of checks too that wait for their
+	// service to come from a file.
+	reports map[string]savedTTL
+	// expires are when TTL states run out, by check id, or when to look again at those
+	// that are in expired: they ran out with no report since.
 	expires map[string]time.Time
+	expired map[string]bool
+}
+
+// record is a line of the journal: one of the fields is set.
+type record struct {
+	Service       *api.ServiceDefinition `json:",omitempty"`
+	Replace       bool                   `json:",omitempty"` // with Service: checks that are not in it go
+	Check         *api.CheckDefinition   `json:",omitempty"`
+	Maintenance   *maintenance           `json:",omitempty"`
+	TTL           *savedTTL              `json:",omitempty"`
+	RemoveService string                 `json:",omitempty"`
+	RemoveCheck   string                 `json:",omitempty"`
+}
+
+// check is the id of the check that a record makes, and of the service it is of; "" where it
+// makes none, or one of the node.
+func (r record) check() (id, service string) {
+	switch {
+	case r.Check != nil:
+		return r.Check.CheckID, r.Check.ServiceID
+	case r.Maintenance != nil:
+		return r.Maintenance.CheckID, r.Maintenance.ServiceID
+	}
+	return "", ""
 }
 
 type savedTTL struct {
@@ -34,235 +60,256 @@ type savedTTL struct {
 
 type maintenance struct{ CheckID, ServiceID, Name, Reason string }
 
-// savedCheck is a file in checks/.
-type savedCheck struct {
-	Check       *api.CheckDefinition `json:",omitempty"`
-	Maintenance *maintenance         `json:",omitempty"`
+// commit has a record on disk before apply, if there is a disk. Called without mu.
+func (s *State) commit(rec record, apply func() error) error {
+	if s.disk.journal == nil {
+		return apply()
+	}
+	return s.disk.journal.commit(rec, apply)
 }
 
-func (d *disk) path(kind, id string) string {
-	sum := sha256.Sum256([]byte(id))
-	return filepath.Join(d.dir, kind, hex.EncodeToString(sum[:]))
-}
-
-func (d *disk) saveService(def *api.ServiceDefinition) error {
-	return d.save("services", def.ID, def)
-}
-
-func (d *disk) saveCheck(def *api.CheckDefinition) error {
-	return d.save("checks", def.CheckID, savedCheck{Check: def})
-}
-
-func (d *disk) saveMaintenance(m maintenance) error {
-	return d.save("checks", m.CheckID, savedCheck{Maintenance: &m})
-}
-
-// save writes a file so that after a crash it is whole, the old one or the new one.
-func (d *disk) save(kind, id string, v any) error {
-	if d.dir == "" {
-		return nil
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("save %s %q: %w", kind, id, err)
-	}
-	path := d.path(kind, id)
-	if old, err := os.ReadFile(path); err == nil && string(old) == string(b) {
-		return nil
-	}
-	if err := replace(path, b); err != nil {
-		return fmt.Errorf("save %s %q: %w", kind, id, err)
-	}
-	return nil
-}
-
-func replace(path string, b []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path+".new"))
-	}
-	return os.Rename(path+".new", path)
-}
-
-func (d *disk) remove(kind, id string) error {
-	if d.dir == "" {
-		return nil
-	}
-	if err := os.Remove(d.path(kind, id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove %s %q: %w", kind, id, err)
-	}
-	return nil
-}
-
-func (d *disk) removeService(id string) error { return d.remove("services", id) }
-
+// removeCheck notes that a check is gone. Called with mu held.
 func (d *disk) removeCheck(id string) error {
 	delete(d.expires, id)
-	delete(d.ttls, id)
-	return errors.Join(d.remove("checks", id), d.remove("checks/state", id))
+	delete(d.expired, id)
+	delete(d.reports, id)
+	if d.journal == nil {
+		return nil
+	}
+	return d.journal.later(record{RemoveCheck: id})
 }
 
 // saveTTL remembers a report. Losing one in a crash only means that the check waits for
 // the next, so it is not synced and a failure is no reason to refuse the report.
 func (d *disk) saveTTL(def *api.CheckDefinition, status, output string) {
-	at := time.Now().Add(time.Duration(def.TTL))
-	if d.expires == nil {
-		d.expires = map[string]time.Time{}
-	}
-	d.expires[def.CheckID] = at
-	if d.dir == "" {
+	t := savedTTL{def.CheckID, status, output, d.extend(def).UnixMilli()}
+	if d.journal == nil {
 		return
 	}
-	path := d.path("checks/state", def.CheckID)
-	b, err := json.Marshal(savedTTL{def.CheckID, status, output, at.UnixMilli()})
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(path), 0o700)
-	}
-	if err == nil {
-		err = os.WriteFile(path+".new", b, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
+	d.reports[def.CheckID] = t
+	if err := d.journal.later(record{TTL: &t}); err != nil {
 		d.log.Warn("state of a TTL check not saved; after a restart it waits for a report", "check", def.CheckID, "err", err)
 	}
 }
 
-// ttl gives the state that a TTL check had before the restart, if it has not run out.
+// ttl gives the state that a TTL check had before the restart, if it has not run out. The
+// TTL begins anew then: nobody could report while the agent was away.
 func (d *disk) ttl(def *api.CheckDefinition) (savedTTL, bool) {
-	s, ok := d.ttls[def.CheckID]
-	if !ok || def.TTL == 0 || time.Now().After(time.UnixMilli(s.Expires)) {
-		return savedTTL{}, false
-	}
-	delete(d.ttls, def.CheckID)
+	s, ok := d.reports[def.CheckID]
+	return s, ok && def.TTL > 0 && time.Now().Before(time.UnixMilli(s.Expires))
+}
+
+// extend gives a TTL check a full TTL from now.
+func (d *disk) extend(def *api.CheckDefinition) time.Time {
 	if d.expires == nil {
-		d.expires = map[string]time.Time{}
+		d.expires, d.expired = map[string]time.Time{}, map[string]bool{}
 	}
-	d.expires[def.CheckID] = time.UnixMilli(s.Expires)
-	return s, true
+	at := time.Now().Add(time.Duration(def.TTL))
+	delete(d.expired, def.CheckID)
+	d.expires[def.CheckID] = at
+	return at
 }
 
 // expiry is when a TTL check's last report runs out, zero if there was none.
 func (d *disk) expiry(id string) time.Time { return d.expires[id] }
 
-// load reads all files. One that cannot be read is set aside, with a word, for the rest
-// must not be lost with it.
+// load replays the journal, or takes over what an agent left that kept a file for each
+// registration, as Consul's do.
 func (s *State) load() error {
 	if s.cfg.Dir == "" {
 		return nil
 	}
-	s.disk.ttls = map[string]savedTTL{}
-	err := s.each("checks/state", func(b []byte) error {
-		var v savedTTL
-		if err := json.Unmarshal(b, &v); err != nil {
-			return err
-		}
-		s.disk.ttls[v.CheckID] = v
-		return nil
-	})
+	recs, old, err := s.kept()
 	if err != nil {
 		return err
 	}
-	err = s.each("services", func(b []byte) error {
-		var def api.ServiceDefinition
-		if err := json.Unmarshal(b, &def); err != nil {
-			return err
+	s.disk.reports = map[string]savedTTL{}
+	for _, r := range recs {
+		if err := s.replay(r); err != nil {
+			s.log.Warn("saved registration not taken over", "err", err)
 		}
-		return s.AddService(&def, FromAPI, false)
-	})
-	if err != nil {
-		return err
 	}
-	return s.each("checks", func(b []byte) error {
-		var v savedCheck
-		if err := json.Unmarshal(b, &v); err != nil {
-			return err
+	j := &journal{path: s.journalPath(), state: &s.mu, live: s.live}
+	j.file.Lock()
+	err = j.rewrite()
+	j.file.Unlock()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", j.path, err)
+	}
+	s.disk.journal = j
+	for _, path := range old {
+		if err := os.Remove(path); err != nil {
+			s.log.Warn("what was taken over could not be removed", "err", err)
 		}
-		return s.adopt(v)
-	})
-}
-
-// adopt takes a check from disk. One whose service is not there waits for the service
-// to come from a file.
-func (s *State) adopt(v savedCheck) error {
-	switch {
-	case v.Maintenance != nil:
-		if id := v.Maintenance.ServiceID; id != "" && s.services[id] == nil {
-			s.waiting = append(s.waiting, v)
-			return nil
-		}
-		s.setMaintenance(*v.Maintenance)
-	case v.Check != nil:
-		if id := v.Check.ServiceID; id != "" && s.services[id] == nil {
-			s.waiting = append(s.waiting, v)
-			return nil
-		}
-		return s.AddCheck(v.Check, FromAPI)
 	}
 	return nil
+}
+
+func (s *State) journalPath() string { return filepath.Join(s.cfg.Dir, "registrations.jsonl") }
+
+// replay does what a record says.
+func (s *State) replay(r record) error {
+	if check, service := r.check(); service != "" && s.services[service] == nil {
+		s.waiting[check] = r
+		return nil
+	}
+	switch {
+	case r.Service != nil:
+		return s.addService(r.Service, FromAPI, r.Replace)
+	case r.Check != nil:
+		return s.addCheck(r.Check, FromAPI)
+	case r.Maintenance != nil:
+		s.setMaintenance(*r.Maintenance)
+	case r.TTL != nil:
+		s.replayTTL(*r.TTL)
+	case r.RemoveService != "":
+		for id, w := range s.waiting {
+			if _, service := w.check(); service == r.RemoveService {
+				delete(s.waiting, id)
+			}
+		}
+		s.dropService(r.RemoveService)
+	case r.RemoveCheck != "":
+		delete(s.waiting, r.RemoveCheck)
+		if s.checks[r.RemoveCheck] != nil {
+			s.dropCheck(r.RemoveCheck)
+		}
+	}
+	return nil
+}
+
+// replayTTL takes a report as it was; one that has run out leaves a check as it is before
+// any report.
+func (s *State) replayTTL(t savedTTL) {
+	s.disk.reports[t.CheckID] = t
+	c := s.checks[t.CheckID]
+	switch {
+	case c == nil || c.def == nil || c.def.TTL == 0:
+	case time.Now().Before(time.UnixMilli(t.Expires)):
+		s.report(t.CheckID, c, t.Status, t.Output)
+	default:
+		s.report(t.CheckID, c, cmp.Or(c.def.Status, api.Critical), "")
+	}
+}
+
+// live gives the records that make the present state. Called with mu held.
+func (s *State) live() []record {
+	var out []record
+	defined := map[string]bool{} // checks that a service's definition makes
+	for _, v := range s.services {
+		if v.src == FromAPI {
+			out = append(out, record{Service: v.def})
+			for i, c := range v.def.AllChecks() {
+				defined[checkID(v.def, c, i)] = true
+			}
+		}
+	}
+	for id, c := range s.checks {
+		switch {
+		case c.def == nil:
+			out = append(out, record{Maintenance: &maintenance{id, c.row.ServiceID, c.row.Name, c.row.Notes}})
+		case c.src == FromAPI && !defined[id]:
+			out = append(out, record{Check: c.def})
+		}
+	}
+	for _, r := range s.waiting {
+		out = append(out, r)
+	}
+	for _, t := range s.disk.reports {
+		out = append(out, record{TTL: &t})
+	}
+	return out
 }
 
 // adoptWaiting is called once the files' services are there. A check whose service is
 // gone for good is forgotten.
 func (s *State) adoptWaiting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	waiting := s.waiting
-	s.waiting = nil
-	for _, v := range waiting {
-		if err := s.adopt(v); err != nil {
+	s.waiting = map[string]record{}
+	for id, r := range waiting {
+		if _, service := r.check(); s.services[service] == nil {
+			s.log.Info("saved check forgotten: its service is gone", "check", id)
+			if err := s.disk.removeCheck(id); err != nil {
+				s.log.Warn("saved check not removed", "check", id, "err", err)
+			}
+			continue
+		}
+		if err := s.replay(r); err != nil {
 			s.log.Warn("saved check not taken over", "err", err)
 		}
 	}
-	for _, v := range s.waiting {
-		id := ""
-		if v.Check != nil {
-			id = v.Check.CheckID
-		} else if v.Maintenance != nil {
-			id = v.Maintenance.CheckID
-		}
-		s.log.Info("saved check forgotten: its service is gone", "check", id)
-		if err := s.disk.removeCheck(id); err != nil {
-			s.log.Warn("saved check not removed", "check", id, "err", err)
-		}
-	}
-	s.waiting = nil
+	s.notify()
 }
 
-// each hands the content of every file of a kind to f.
-func (s *State) each(kind string, f func([]byte) error) error {
-	dir := filepath.Join(s.cfg.Dir, kind)
-	entries, err := os.ReadDir(dir)
+// kept gives the journal's records, or those made from the files of another layout. Lines
+// that cannot be read are kept aside, for the rest must not be lost with them; half a line
+// at the end is what a power cut leaves of a registration that was never answered.
+// The paths are the files of the other layout.
+func (s *State) kept() (recs []record, old []string, err error) {
+	b, err := os.ReadFile(s.journalPath())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return s.oldLayout()
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", dir, err)
+		return nil, nil, err
 	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if e.IsDir() || filepath.Ext(path) != "" { // .new and .corrupt
-			continue
+	var bad bytes.Buffer
+	for line := range bytes.Lines(b) {
+		var r record
+		err := json.Unmarshal(line, &r)
+		switch {
+		case err == nil:
+			recs = append(recs, r)
+		case line[len(line)-1] == '\n':
+			bad.Write(line)
+		default:
+			s.log.Info("half a record at the journal's end, left out: it was never answered", "file", s.journalPath())
 		}
-		b, err := os.ReadFile(path)
-		if err == nil {
-			err = f(b)
+	}
+	if bad.Len() > 0 {
+		aside := s.journalPath() + ".corrupt"
+		s.log.Warn("records not readable; set aside", "file", aside, "bytes", bad.Len())
+		if err := os.WriteFile(aside, bad.Bytes(), 0o600); err != nil {
+			return nil, nil, fmt.Errorf("set records aside: %w", err)
 		}
-		if err != nil {
-			s.log.Warn("file not readable; set aside", "file", path, "err", err)
-			if err := os.Rename(path, path+".corrupt"); err != nil {
-				return fmt.Errorf("set %s aside: %w", path, err)
+	}
+	return recs, nil, nil
+}
+
+// oldLayout reads services/, checks/ and checks/state/, a file for each id. One that cannot
+// be read stays where it is.
+func (s *State) oldLayout() (recs []record, paths []string, err error) {
+	for _, kind := range []string{"services", "checks", "checks/state"} {
+		dir := filepath.Join(s.cfg.Dir, kind)
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("read %s: %w", dir, err)
+		}
+		for _, e := range entries {
+			if e.IsDir() || filepath.Ext(e.Name()) != "" { // half a file
+				continue
 			}
+			path := filepath.Join(dir, e.Name())
+			var r record
+			b, err := os.ReadFile(path)
+			if err == nil {
+				switch kind {
+				case "services":
+					err = json.Unmarshal(b, &r.Service)
+				case "checks":
+					err = json.Unmarshal(b, &r)
+				default:
+					err = json.Unmarshal(b, &r.TTL)
+				}
+			}
+			if err != nil {
+				s.log.Warn("saved registration not readable; left where it is", "file", path, "err", err)
+				continue
+			}
+			recs, paths = append(recs, r), append(paths, path)
 		}
 	}
-	return nil
+	return recs, paths, nil
 }

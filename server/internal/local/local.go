@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -46,9 +46,11 @@ type State struct {
 	mu       sync.Mutex
 	services map[string]*service // guarded by mu; by id
 	checks   map[string]*check   // guarded by mu; by id
-	changed  chan struct{}       // guarded by mu; closed at the next change
+	bound    boundChecks         // guarded by mu
+	feeds    []*Feed             // guarded by mu
+	discard  bool                // guarded by mu; outputs are not kept
 
-	waiting []savedCheck // until the first ReplaceConfig; see adopt
+	waiting map[string]record // guarded by mu; checks whose services come from files, until the first ReplaceConfig
 }
 
 // service and check are immutable once in the maps: a change puts a new one there.
@@ -68,12 +70,10 @@ type check struct {
 
 // Runnable is a check that somebody has to run.
 type Runnable struct {
-	Def *api.CheckDefinition
-	// Status and Output are the present ones, where the runner begins.
-	Status, Output string
-	// Expires is when a TTL check that is not reported on turns critical; zero for a full
-	// TTL from now.
-	Expires time.Time
+	Def    *api.CheckDefinition
+	Source Source
+	// Status is the present one, where the runner begins.
+	Status string
 }
 
 // Open loads what was registered and outlived the last run.
@@ -82,8 +82,8 @@ func Open(cfg Config) (*State, error) {
 		cfg.MaxOutput = 4096
 	}
 	s := &State{
-		cfg: cfg, log: cfg.Log.With("room", "local"), disk: disk{dir: cfg.Dir, log: cfg.Log.With("room", "local")},
-		services: map[string]*service{}, checks: map[string]*check{}, changed: make(chan struct{}),
+		cfg: cfg, log: cfg.Log.With("room", "local"), disk: disk{log: cfg.Log.With("room", "local")},
+		services: map[string]*service{}, checks: map[string]*check{}, bound: boundChecks{}, waiting: map[string]record{},
 	}
 	if err := s.load(); err != nil {
 		return nil, err
@@ -91,68 +91,22 @@ func Open(cfg Config) (*State, error) {
 	return s, nil
 }
 
-// Watch gives a channel that closes at the next change of any kind. Take it before
-// looking.
-func (s *State) Watch() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.changed
+// Close ends the use of the disk: nothing can be registered after it.
+func (s *State) Close() error {
+	if s.disk.journal == nil {
+		return nil
+	}
+	return s.disk.journal.close()
 }
 
-// notify is called with mu held.
+// notify wakes whoever reads a feed. Called with mu held.
 func (s *State) notify() {
-	close(s.changed)
-	s.changed = make(chan struct{})
-}
-
-// Services gives the services by id. The map is the caller's, the services are shared.
-func (s *State) Services() map[string]*api.Service {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make(map[string]*api.Service, len(s.services))
-	for id, v := range s.services {
-		out[id] = v.row
-	}
-	return out
-}
-
-// Checks gives the checks by id. The map is the caller's, the checks are shared.
-func (s *State) Checks() map[string]*api.Check {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.rows()
-}
-
-func (s *State) rows() map[string]*api.Check {
-	out := make(map[string]*api.Check, len(s.checks))
-	for id, c := range s.checks {
-		out[id] = c.row
-	}
-	return out
-}
-
-// Both gives services and checks of one moment.
-func (s *State) Both() (map[string]*api.Service, map[string]*api.Check) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	services := make(map[string]*api.Service, len(s.services))
-	for id, v := range s.services {
-		services[id] = v.row
-	}
-	return services, s.rows()
-}
-
-// Runnables gives the checks that have to be run, by id.
-func (s *State) Runnables() map[string]Runnable {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make(map[string]Runnable, len(s.checks))
-	for id, c := range s.checks {
-		if c.def != nil {
-			out[id] = Runnable{c.def, c.row.Status, c.row.Output, s.disk.expiry(id)}
+	for _, f := range s.feeds {
+		select {
+		case f.wake <- struct{}{}:
+		default:
 		}
 	}
-	return out
 }
 
 // AddService adds or replaces a service with its checks. A check that keeps its id keeps
@@ -166,31 +120,39 @@ func (s *State) AddService(def *api.ServiceDefinition, src Source, replace bool)
 	if own.ID == "" {
 		own.ID = own.Name
 	}
+	add := func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.addService(&own, src, replace)
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	old := s.services[own.ID]
+	s.mu.Unlock()
+	if src == FromConfig || old != nil && (old.src == FromConfig || reflect.DeepEqual(old.def, &own)) {
+		return add() // nothing that the disk does not have
+	}
+	return s.commit(record{Service: &own, Replace: replace}, add)
+}
+
+// addService is AddService past the disk. Called with mu held.
+func (s *State) addService(own *api.ServiceDefinition, src Source, replace bool) error {
 	if old := s.services[own.ID]; old != nil && old.src == FromConfig && src == FromAPI {
 		src = FromConfig // the file goes on owning the id until the next reload
 	}
-	if src == FromAPI {
-		if err := s.disk.saveService(&own); err != nil {
-			return err
-		}
-	}
-	s.services[own.ID] = &service{&own, own.Instance(), src}
+	s.services[own.ID] = &service{own, own.Instance(), src}
+	s.serviceChanged(own.ID)
 	kept := map[string]bool{}
 	for i, c := range own.AllChecks() {
 		d := *c
-		d.CheckID, d.ServiceID = checkID(&own, c, i), own.ID
+		d.CheckID, d.ServiceID = checkID(own, c, i), own.ID
 		if d.Name == "" {
 			d.Name = fmt.Sprintf("Service '%s' check", own.Name)
 		}
 		kept[d.CheckID] = true
 		s.setCheck(&d, src, true)
 	}
-	for id, c := range s.checks {
-		if c.row.ServiceID != own.ID {
-			continue
-		}
+	for id := range s.bound[own.ID] {
+		c := s.checks[id]
 		if c.owned && !kept[id] && (replace || c.src == FromConfig) {
 			s.dropCheck(id)
 			continue
@@ -221,7 +183,7 @@ func (s *State) relabel(id string, c *check) {
 	next, row := *c, *c.row
 	row.ServiceName, row.ServiceTags = svc.Service, svc.Tags
 	next.row = &row
-	s.checks[id] = &next
+	s.put(id, &next)
 }
 
 // setCheck puts a check in place, with the status it had. Called with mu held, and with
@@ -246,7 +208,17 @@ func (s *State) setCheck(def *api.CheckDefinition, src Source, owned bool) {
 	if row.Status == api.Critical && c.since.IsZero() {
 		c.since = time.Now()
 	}
-	s.checks[def.CheckID] = c
+	if s.discard {
+		row.Output = ""
+	}
+	if def.TTL > 0 {
+		s.disk.extend(def) // whoever registers is there: the TTL begins anew
+	}
+	s.put(def.CheckID, c)
+	s.definitionChanged(def.CheckID)
+	if after := time.Duration(def.DeregisterCriticalServiceAfter); after > 0 && after < minDeregister {
+		s.log.Warn("deregister_critical_service_after is too short; it is raised", "check", def.CheckID, "after", after.String(), "to", minDeregister.String())
+	}
 }
 
 func text(d api.Duration) string {
@@ -258,26 +230,34 @@ func text(d api.Duration) string {
 
 // RemoveService removes a service and all its checks.
 func (s *State) RemoveService(id string) error {
+	if err := s.knows(id); err != nil {
+		return err
+	}
+	return s.commit(record{RemoveService: id}, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.dropService(id)
+		s.notify()
+		return nil
+	})
+}
+
+// knows refuses the id of a service that is not there.
+func (s *State) knows(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.services[id] == nil {
 		return api.Errorf(api.NotFound, "Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id)
 	}
-	if err := s.disk.removeService(id); err != nil {
-		return err
-	}
-	s.dropService(id)
-	s.notify()
 	return nil
 }
 
 func (s *State) dropService(id string) {
-	for cid, c := range s.checks {
-		if c.row.ServiceID == id {
-			s.dropCheck(cid)
-		}
+	for cid := range s.bound[id] {
+		s.dropCheck(cid)
 	}
 	delete(s.services, id)
+	s.serviceChanged(id)
 }
 
 // dropCheck forgets a check, on disk too. Called with mu held.
@@ -285,7 +265,40 @@ func (s *State) dropCheck(id string) {
 	if err := s.disk.removeCheck(id); err != nil {
 		s.log.Warn("check not removed from disk; it may come back at the next start", "check", id, "err", err)
 	}
-	delete(s.checks, id)
+	s.definitionChanged(id)
+	if c := s.checks[id]; c != nil {
+		delete(s.checks, id)
+		s.bound.remove(c.row.ServiceID, id)
+		s.checkChanged(id, c.row.ServiceID)
+	}
+}
+
+// put puts a check, or what became of it, in place. Called with mu held.
+func (s *State) put(id string, c *check) {
+	if old := s.checks[id]; old != nil && old.row.ServiceID != c.row.ServiceID {
+		s.bound.remove(old.row.ServiceID, id)
+		s.checkChanged(id, old.row.ServiceID)
+	}
+	s.checks[id] = c
+	s.bound.add(c.row.ServiceID, id)
+	s.checkChanged(id, c.row.ServiceID)
+}
+
+// boundChecks are the ids of checks by the service that they bear on; "" is the node.
+type boundChecks map[string]map[string]bool
+
+func (b boundChecks) add(service, id string) {
+	if b[service] == nil {
+		b[service] = map[string]bool{}
+	}
+	b[service][id] = true
+}
+
+func (b boundChecks) remove(service, id string) {
+	delete(b[service], id)
+	if len(b[service]) == 0 {
+		delete(b, service)
+	}
 }
 
 // AddCheck adds or replaces a check of the node, or of a service that is there.
@@ -303,17 +316,27 @@ func (s *State) AddCheck(def *api.CheckDefinition, src Source) error {
 	if own.Name == "" {
 		own.Name = own.CheckID
 	}
+	add := func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.addCheck(&own, src)
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	old := s.checks[own.CheckID]
+	homeless := own.ServiceID != "" && s.services[own.ServiceID] == nil
+	s.mu.Unlock()
+	if src == FromConfig || homeless || old != nil && old.src == FromAPI && !old.owned && reflect.DeepEqual(old.def, &own) {
+		return add()
+	}
+	return s.commit(record{Check: &own}, add)
+}
+
+// addCheck is AddCheck past the disk. Called with mu held.
+func (s *State) addCheck(own *api.CheckDefinition, src Source) error {
 	if own.ServiceID != "" && s.services[own.ServiceID] == nil {
 		return api.Errorf(api.Internal, "ServiceID %q does not exist", own.ServiceID)
 	}
-	if src == FromAPI {
-		if err := s.disk.saveCheck(&own); err != nil {
-			return err
-		}
-	}
-	s.setCheck(&own, src, false)
+	s.setCheck(own, src, false)
 	s.notify()
 	return nil
 }
@@ -344,31 +367,14 @@ func (s *State) UpdateCheck(id, status, output string) {
 	}
 }
 
-// TTL takes a report on a TTL check and remembers it over a restart.
-func (s *State) TTL(id, status, output string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.checks[id]
-	if c == nil {
-		return unknown(id)
+// report puts a result in place, and tells whether it changed anything. Called with mu
+// held.
+func (s *State) report(id string, c *check, status, output string) bool {
+	if s.discard {
+		output = ""
 	}
-	if c.def == nil || c.def.TTL == 0 {
-		return api.Errorf(api.Internal, "CheckID %q does not have associated TTL", id)
-	}
-	if err := api.ValidStatus(status); err != nil {
-		return err
-	}
-	output = s.limit(output, c.def)
-	s.disk.saveTTL(c.def, status, output)
-	s.report(id, c, status, output)
-	return nil
-}
-
-// report puts a result in place. Called with mu held.
-func (s *State) report(id string, c *check, status, output string) {
-	output = s.limit(output, c.def)
 	if c.row.Status == status && c.row.Output == output {
-		return
+		return false
 	}
 	next, row := *c, *c.row
 	row.Status, row.Output = status, output
@@ -379,20 +385,24 @@ func (s *State) report(id string, c *check, status, output string) {
 	case c.row.Status != api.Critical:
 		next.since = time.Now()
 	}
-	s.checks[id] = &next
+	s.put(id, &next)
 	s.notify()
+	return true
 }
 
-// limit cuts output to its last bytes, which say how it ended.
-func (s *State) limit(output string, def *api.CheckDefinition) string {
-	size := s.cfg.MaxOutput
-	if def != nil && def.OutputMaxSize > 0 {
-		size = min(size, def.OutputMaxSize)
+// DiscardOutput says whether outputs of checks are kept; those there are go, too.
+func (s *State) DiscardOutput(discard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.discard = discard
+	if !discard {
+		return
 	}
-	if len(output) <= size {
-		return output
+	for id, c := range s.checks {
+		if c.row.Output != "" {
+			s.report(id, c, c.row.Status, "")
+		}
 	}
-	return strings.ToValidUTF8(output[len(output)-size:], "")
 }
 
 // ReplaceConfig takes what the files say now for what they said before. What was
@@ -454,58 +464,6 @@ func (s *State) ReplaceConfig(services []*api.ServiceDefinition, checks []*api.C
 	}
 	s.adoptWaiting()
 	return nil
-}
-
-// ServiceMaintenance takes a service out, or back in.
-func (s *State) ServiceMaintenance(id string, on bool, reason string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.services[id] == nil {
-		return api.Errorf(api.NotFound, "Unknown service ID %q. Ensure that the service ID is passed, not the service name.", id)
-	}
-	if reason == "" {
-		reason = "Maintenance mode is enabled for this service, but no reason was provided. This is a default message."
-	}
-	return s.maintain(api.ServiceMaintenancePrefix+id, id, "Service Maintenance Mode", on, reason)
-}
-
-// NodeMaintenance takes the whole node out, or back in.
-func (s *State) NodeMaintenance(on bool, reason string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if reason == "" {
-		reason = "Maintenance mode is enabled for this node, but no reason was provided. This is a default message."
-	}
-	return s.maintain(api.NodeMaintenance, "", "Node Maintenance Mode", on, reason)
-}
-
-// maintain is called with mu held.
-func (s *State) maintain(id, serviceID, name string, on bool, reason string) error {
-	if on == (s.checks[id] != nil) {
-		return nil
-	}
-	if !on {
-		s.dropCheck(id)
-		s.notify()
-		return nil
-	}
-	if err := s.disk.saveMaintenance(maintenance{id, serviceID, name, reason}); err != nil {
-		return err
-	}
-	s.setMaintenance(maintenance{id, serviceID, name, reason})
-	s.notify()
-	return nil
-}
-
-func (s *State) setMaintenance(m maintenance) {
-	row := &api.Check{
-		Node: s.cfg.Node, CheckID: m.CheckID, Name: m.Name, Status: api.Critical, Notes: m.Reason, ServiceID: m.ServiceID,
-		ServiceTags: []string{}, Type: "maintenance",
-	}
-	if svc := s.services[m.ServiceID]; svc != nil {
-		row.ServiceName, row.ServiceTags = svc.row.Service, svc.row.Tags
-	}
-	s.checks[m.CheckID] = &check{row: row}
 }
 
 // Overdue names the services that one of their checks wants removed, because it has been

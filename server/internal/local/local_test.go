@@ -1,13 +1,19 @@
 package local
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/rollcall/rollcall/internal/api"
 )
@@ -26,6 +32,18 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func report(t testing.TB, s *State, id, status, output string) {
+	t.Helper()
+	if _, err := s.TTL(id, status, output); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func ttlError(s *State, id string) error {
+	_, err := s.TTL(id, api.Passing, "")
+	return err
 }
 
 func webService(checks ...*api.CheckDefinition) *api.ServiceDefinition {
@@ -47,13 +65,14 @@ func TestIdsAndStatus(t *testing.T) {
 			t.Errorf("%s: %+v", id, c)
 		}
 	}
-	must(t, s.TTL("own", api.Passing, "well"))
-	changed := s.Watch()
+	report(t, s, "own", api.Passing, "well")
+	feed := s.Feed()
+	<-feed.Wake()
 	again := webService(ttl("own"))
 	again.Tags = []string{"b"}
 	must(t, s.AddService(again, FromAPI, false))
 	select {
-	case <-changed:
+	case <-feed.Wake():
 	default:
 		t.Error("a new definition woke nobody")
 	}
@@ -84,8 +103,8 @@ func TestErrors(t *testing.T) {
 		kind api.Kind
 	}{
 		"unknown service": {s.RemoveService("no"), "Unknown service ID", api.NotFound},
-		"unknown check":   {s.TTL("no", api.Passing, ""), "Unknown check", api.NotFound},
-		"no TTL":          {s.TTL("service:w1", api.Passing, ""), "does not have associated TTL", api.Internal},
+		"unknown check":   {ttlError(s, "no"), "Unknown check", api.NotFound},
+		"no TTL":          {ttlError(s, "service:w1"), "does not have associated TTL", api.Internal},
 		"check of nobody": {s.AddCheck(&api.CheckDefinition{Name: "c", ServiceID: "no", TTL: 1}, FromAPI), "does not exist", api.Internal},
 		"no name":         {s.AddService(&api.ServiceDefinition{}, FromAPI, false), "Missing service name", api.Invalid},
 		"maintenance":     {s.ServiceMaintenance("no", true, ""), "Unknown service ID", api.NotFound},
@@ -100,9 +119,9 @@ func TestOutputIsCut(t *testing.T) {
 	t.Parallel()
 	s := open(t, "")
 	must(t, s.AddService(webService(ttl("c")), FromAPI, false))
-	must(t, s.TTL("c", api.Passing, strings.Repeat("x", 500)+"end"))
-	if got := s.Checks()["c"].Output; len(got) != 100 || !strings.HasSuffix(got, "end") {
-		t.Errorf("output of %d bytes, ends %q", len(got), got[len(got)-3:])
+	report(t, s, "c", api.Passing, strings.Repeat("x", 500))
+	if got, want := s.Checks()["c"].Output, strings.Repeat("x", 100)+" ... (captured 100 of 500 bytes)"; got != want {
+		t.Errorf("output %q, want %q", got, want)
 	}
 }
 
@@ -113,7 +132,7 @@ func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	must(t, s.AddService(webService(ttl("c")), FromAPI, false))
-	must(t, s.TTL("c", api.Warning, "so so"))
+	report(t, s, "c", api.Warning, "so so")
 	must(t, s.AddService(&api.ServiceDefinition{Name: "file"}, FromConfig, false))
 	must(t, s.AddCheck(&api.CheckDefinition{CheckID: "of-file", Name: "x", ServiceID: "file", TTL: api.Duration(time.Minute)}, FromAPI))
 	must(t, s.AddCheck(&api.CheckDefinition{CheckID: "node", Name: "node", TTL: api.Duration(time.Minute)}, FromAPI))
@@ -142,30 +161,115 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-func TestCorruptFileIsSetAside(t *testing.T) {
+// A line that cannot be read is set aside, half a line at the end left out; the rest is
+// there.
+func TestCorruptRecords(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, dir)
 	must(t, s.AddService(webService(), FromAPI, false))
-	bad := filepath.Join(dir, "services", "0000")
-	must(t, os.WriteFile(bad, []byte(`{"ID": "half`), 0o600))
+	f, err := os.OpenFile(s.journalPath(), os.O_APPEND|os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.WriteString("{\"Service\": nonsense\n{\"Check\":{\"CheckID\":\"c\",\"TTL\":\"1m\"}}\n{\"Service\":{\"ID\":\"half")
+	must(t, errors.Join(err, f.Close()))
 	again := open(t, dir)
-	if len(again.Services()) != 1 {
-		t.Errorf("services: %v", again.Services())
+	if len(again.Services()) != 1 || again.Checks()["c"] == nil {
+		t.Errorf("services %v, checks %v", again.Services(), again.Checks())
 	}
-	if _, err := os.Stat(bad + ".corrupt"); err != nil {
-		t.Errorf("the broken file is not set aside: %v", err)
+	if b, err := os.ReadFile(s.journalPath() + ".corrupt"); err != nil || string(b) != "{\"Service\": nonsense\n" {
+		t.Errorf("set aside: %q, %v", b, err)
 	}
 }
 
-// A registration that cannot be written is refused, and nothing changes.
+// What an agent left that kept a file for each registration is taken over.
+func TestOldLayout(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for path, text := range map[string]string{
+		"services/00":     `{"ID":"w1","Name":"web","Port":80,"Checks":[{"CheckID":"c","TTL":"1m"}]}`,
+		"services/01":     `{"ID":"half`,
+		"checks/02":       `{"Maintenance":{"CheckID":"_service_maintenance:w1","ServiceID":"w1","Name":"m","Reason":"tea"}}`,
+		"checks/03":       `{"Check":{"CheckID":"node","Name":"node","TTL":"1m"}}`,
+		"checks/state/04": fmt.Sprintf(`{"CheckID":"c","Status":"passing","Output":"well","Expires":%d}`, time.Now().Add(time.Hour).UnixMilli()),
+	} {
+		must(t, os.MkdirAll(filepath.Join(dir, filepath.Dir(path)), 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600))
+	}
+	for _, s := range []*State{open(t, dir), open(t, dir)} { // the second from the journal
+		checks := s.Checks()
+		if s.Services()["w1"] == nil || checks["node"] == nil || checks["_service_maintenance:w1"] == nil || checks["c"] == nil || checks["c"].Status != api.Passing {
+			t.Errorf("services %v, checks %v", s.Services(), checks)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*", "0*"))
+	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "01" {
+		t.Errorf("files that are left: %v, %v; want the one that cannot be read", left, err)
+	}
+}
+
+// A registration that cannot be written is refused, and nothing changes; once the disk is
+// well again, the next one is taken, and nothing of before is lost.
 func TestDiskFails(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "services"), nil, 0o600)) // a file where the directory must be
-	s := &State{cfg: Config{Dir: dir}, log: slog.New(slog.DiscardHandler), disk: disk{dir: dir}, services: map[string]*service{}, checks: map[string]*check{}, changed: make(chan struct{})}
-	if err := s.AddService(webService(), FromAPI, false); err == nil || len(s.Services()) != 0 {
-		t.Errorf("AddService: %v with %d services, want an error and none", err, len(s.Services()))
+	s := open(t, dir)
+	must(t, s.AddService(&api.ServiceDefinition{Name: "before"}, FromAPI, false))
+	must(t, s.disk.journal.f.Close())
+	must(t, os.Mkdir(s.journalPath()+".new", 0o700))
+	for range 2 {
+		if err := s.AddService(webService(), FromAPI, false); err == nil || len(s.Services()) != 1 {
+			t.Errorf("AddService: %v with %d services, want an error and one", err, len(s.Services()))
+		}
+	}
+	must(t, os.Remove(s.journalPath()+".new"))
+	must(t, s.AddService(&api.ServiceDefinition{Name: "after"}, FromAPI, false))
+	if got := open(t, dir).Services(); len(got) != 2 || got["before"] == nil || got["after"] == nil {
+		t.Errorf("after a restart: %v", got)
+	}
+}
+
+// Whatever is registered, reported and removed by many at once, the journal makes the same
+// state, however often it was made anew in between.
+func TestReplayMakesTheSame(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	var all sync.WaitGroup
+	for w := range 8 {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(1, uint64(w)))
+			for i := range 300 {
+				id := fmt.Sprint("s", r.IntN(5))
+				check := fmt.Sprint("c", r.IntN(3))
+				switch r.IntN(8) {
+				case 0, 1, 2:
+					_ = s.AddService(&api.ServiceDefinition{ID: id, Name: "web", Port: i, Checks: []*api.CheckDefinition{ttl(id + check)}}, FromAPI, r.IntN(2) == 0)
+				case 3:
+					_ = s.AddCheck(&api.CheckDefinition{CheckID: check, Name: fmt.Sprint(i), ServiceID: id, TTL: api.Duration(time.Minute)}, FromAPI)
+				case 4:
+					_ = s.RemoveService(id)
+				case 5:
+					_ = s.RemoveCheck(check)
+				case 6:
+					_ = s.ServiceMaintenance(id, r.IntN(2) == 0, "tea")
+				case 7:
+					_, _ = s.TTL(id+check, api.Passing, fmt.Sprint(i))
+				}
+				if i%100 == 99 {
+					s.disk.journal.file.Lock()
+					s.disk.journal.size, s.disk.journal.base = 1<<40, 0
+					s.disk.journal.file.Unlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+	again := open(t, dir)
+	if diff := gocmp.Diff(s.Services(), again.Services()); diff != "" {
+		t.Errorf("services (-before +after a restart):\n%s", diff)
+	}
+	if diff := gocmp.Diff(s.Checks(), again.Checks()); diff != "" {
+		t.Errorf("checks (-before +after a restart):\n%s", diff)
 	}
 }
 
@@ -208,7 +312,7 @@ func TestOverdue(t *testing.T) {
 		if got := s.Overdue(time.Now()); len(got) != 1 || got[0] != "w1" {
 			t.Errorf("after 61 s: %v", got)
 		}
-		must(t, s.TTL("c", api.Passing, ""))
+		report(t, s, "c", api.Passing, "")
 		if got := s.Overdue(time.Now()); len(got) != 0 {
 			t.Errorf("passing again: %v", got)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/command"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
+	"github.com/rollcall/rollcall/server/internal/msgpack"
 )
 
 const (
@@ -19,11 +20,12 @@ const (
 	idle        = 5 * time.Minute // without a call, then a connection is closed
 )
 
-// Errors of a call that did not come through. Both are reasons to go elsewhere with a
-// read; only the first lets a write be sent again.
+// Errors of a call that did not come through. All are reasons to go elsewhere with a
+// read; a write that was sent is told errBroken only.
 var (
 	errNotSent = errors.New("not sent")
 	errBroken  = errors.New("connection lost")
+	errSilent  = errors.New("no sign of life")
 )
 
 // Pool keeps one connection to each server that was called.
@@ -47,7 +49,9 @@ func NewPool(dial Dial, log *slog.Logger) *Pool {
 
 // At gives the endpoint of the server at addr. It connects when it is first used, and
 // again after it broke or was idle for long.
-func (p *Pool) At(addr string) endpoint.Endpoint {
+func (p *Pool) At(addr string) endpoint.Endpoint { return p.at(addr) }
+
+func (p *Pool) at(addr string) *caller {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.callers[addr]
@@ -58,6 +62,19 @@ func (p *Pool) At(addr string) endpoint.Endpoint {
 		}
 	}
 	return c
+}
+
+// ahead asks all that are connected for a sign of life, and dials the others, so that who tries
+// one after the other does not wait for each. It gives the dials, nil for who is connected.
+func (p *Pool) ahead(addrs []string) []*attempt {
+	dials := make([]*attempt, len(addrs))
+	for i, addr := range addrs {
+		l, a, _ := p.at(addr).begin() // a pool that is closed says so when called
+		if dials[i] = a; l != nil {
+			l.ask()
+		}
+	}
+	return dials
 }
 
 // Close closes all connections and waits for what runs on them.
@@ -95,7 +112,7 @@ type attempt struct {
 
 // Read asks the server.
 func (c *caller) Read(ctx context.Context, q *endpoint.Query) (*endpoint.Answer, error) {
-	head, err := encode(q)
+	head, err := msgpack.Encode(q)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +132,7 @@ func (c *caller) Read(ctx context.Context, q *endpoint.Query) (*endpoint.Answer,
 
 // Write has the server carry out w.
 func (c *caller) Write(ctx context.Context, w *endpoint.Write) (*command.Result, error) {
-	head, err := encode(writeHead{w.Datacenter, w.Token})
+	head, err := msgpack.Encode(writeHead{w.Datacenter, w.Token})
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +144,10 @@ func (c *caller) Write(ctx context.Context, w *endpoint.Write) (*command.Result,
 	switch {
 	case errors.Is(err, errNotSent):
 		return nil, notCarriedOut{err}
+	case errors.Is(err, errSilent):
+		return nil, notCarriedOut{fmt.Errorf("%w to %s, which gives no sign of life", errNotSent, c.addr)}
 	case errors.Is(err, errBroken):
-		return nil, api.Errorf(api.Unavailable, "rpc error: connection to %s lost: the write may or may not have happened", c.addr)
+		return nil, fateOpen{c.addr}
 	case err != nil:
 		return nil, err
 	}
@@ -153,6 +172,19 @@ func (e notCarriedOut) Unwrap() []error {
 	return []error{&api.Error{Kind: api.Unavailable, Text: e.Error()}, api.ErrNotLeader}
 }
 
+// fateOpen is of a write that was sent to a server which went away: nobody sends it again, but
+// the next goes elsewhere.
+type fateOpen struct{ addr string }
+
+func (e fateOpen) Error() string {
+	return "rpc error: connection to " + e.addr + " lost: the write may or may not have happened"
+}
+
+// Unwrap gives what clients read, then what happened.
+func (e fateOpen) Unwrap() []error {
+	return []error{&api.Error{Kind: api.Unavailable, Text: e.Error()}, errBroken}
+}
+
 // unavailable makes of a read that did not come through an error that whoever asked may
 // go elsewhere with.
 func (c *caller) unavailable(err error) error {
@@ -161,6 +193,8 @@ func (c *caller) unavailable(err error) error {
 		return api.Errorf(api.Unavailable, "rpc error: %v", err)
 	case errors.Is(err, errBroken):
 		return api.Errorf(api.Unavailable, "rpc error: connection to %s lost", c.addr)
+	case errors.Is(err, errSilent):
+		return api.Errorf(api.Unavailable, "rpc error: %s gives no sign of life", c.addr)
 	}
 	return err
 }
@@ -175,27 +209,50 @@ func (c *caller) call(ctx context.Context, f *frame) (*frame, error) {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			return nil, fmt.Errorf("%w to %s: %w", errNotSent, c.addr, failed)
+			return nil, c.unsent(failed)
 		}
 		var reply *frame
 		if reply, err = l.call(ctx, f); !errors.Is(err, errNotSent) {
 			return reply, err
 		}
 	}
-	return nil, fmt.Errorf("%w to %s: connections break at once", err, c.addr)
+	if err == errNotSent {
+		err = fmt.Errorf("%w: connections break at once", err)
+	}
+	return nil, fmt.Errorf("%s: %w", c.addr, err)
 }
+
+// unsent is of what could not be sent for want of a connection.
+func (c *caller) unsent(err error) error { return fmt.Errorf("%w to %s: %w", errNotSent, c.addr, err) }
 
 // connect gives the connection, a new one where the old is broken. Nobody waits longer
 // than his ctx, and however many wait, it is for one dial.
 func (c *caller) connect(ctx context.Context) (*line, error) {
+	l, a, err := c.begin()
+	if a == nil {
+		return l, err
+	}
+	return a.wait(ctx)
+}
+
+func (a *attempt) wait(ctx context.Context) (*line, error) {
+	select {
+	case <-a.done:
+		return a.line, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// begin gives the connection or, where there is none, the dial for one, begun if need be.
+func (c *caller) begin() (*line, *attempt, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		c.mu.Unlock()
-		return nil, net.ErrClosed
+		return nil, nil, net.ErrClosed
 	}
 	if c.line != nil && !c.line.broken() {
-		defer c.mu.Unlock()
-		return c.line, nil
+		return c.line, nil, nil
 	}
 	a := c.dial
 	if a == nil {
@@ -203,13 +260,7 @@ func (c *caller) connect(ctx context.Context) (*line, error) {
 		c.dial = a
 		c.dials.Go(func() { c.try(a) })
 	}
-	c.mu.Unlock()
-	select {
-	case <-a.done:
-		return a.line, a.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return nil, a, nil
 }
 
 // try carries an attempt out.

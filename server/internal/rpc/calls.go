@@ -12,6 +12,7 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/command"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
+	"github.com/rollcall/rollcall/server/internal/msgpack"
 )
 
 // calls serves frames on c until it breaks or ctx ends.
@@ -35,7 +36,7 @@ func (s *Server) calls(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 		f, err := readFrame(r)
 		if err != nil {
 			if errors.Is(err, errFrame) {
-				s.log.Warn("connection closed", "from", c.RemoteAddr().String(), "err", err)
+				s.warnings.Warn(s.log, hostOf(c), "connection closed", "from", c.RemoteAddr().String(), "err", err)
 			}
 			return
 		}
@@ -49,6 +50,7 @@ func (s *Server) calls(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 			}
 			mu.Unlock()
 		case readCall, writeCall:
+			s.took.Add(1)
 			call, end := context.WithCancel(ctx)
 			mu.Lock()
 			full := len(open) >= underWay || open[f.id] != nil
@@ -106,7 +108,7 @@ func perform(ctx context.Context, ep endpoint.Endpoint, f *frame) (*frame, error
 		if err != nil {
 			return nil, err
 		}
-		head, err := encode(res)
+		head, err := msgpack.Encode(res)
 		return &frame{kind: written, head: head}, err
 	}
 	var q endpoint.Query
@@ -121,7 +123,7 @@ func perform(ctx context.Context, ep endpoint.Endpoint, f *frame) (*frame, error
 	if err != nil {
 		return nil, err
 	}
-	head, err := encode(answerHead{a.Meta, a.Found})
+	head, err := msgpack.Encode(answerHead{a.Meta, a.Found})
 	return &frame{kind: answer, head: head, body: body}, err
 }
 

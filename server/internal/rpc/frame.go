@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/hashicorp/go-msgpack/v2/codec"
-
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
+	"github.com/rollcall/rollcall/server/internal/msgpack"
 )
 
 // A frame is a length (4 bytes, big endian) of what follows: the kind (1 byte), the id of
@@ -33,6 +32,8 @@ const (
 	failure   kind = 6 // head: api.Error
 	ping      kind = 7 // either side; answered by pong
 	pong      kind = 8
+
+	silent kind = 0 // never sent: of a read that nothing was heard of
 )
 
 type frame struct {
@@ -51,20 +52,8 @@ type answerHead struct {
 
 var errFrame = errors.New("rpc: malformed frame")
 
-var handle = func() *codec.MsgpackHandle {
-	h := &codec.MsgpackHandle{WriteExt: true}
-	h.RawToString = true
-	return h
-}()
-
-func encode(v any) ([]byte, error) {
-	var b []byte
-	err := codec.NewEncoderBytes(&b, handle).Encode(v)
-	return b, err
-}
-
 func decode(b []byte, v any) error {
-	if err := codec.NewDecoderBytes(b, handle).Decode(v); err != nil {
+	if err := msgpack.Decode(b, v); err != nil {
 		return fmt.Errorf("%w: %w", errFrame, err)
 	}
 	return nil
@@ -121,7 +110,7 @@ func readN(r io.Reader, n int) ([]byte, error) {
 
 // failureFrame tells the caller of a call what went wrong.
 func failureFrame(id uint64, err error) *frame {
-	head, _ := encode(api.AsError(err)) // two plain fields
+	head, _ := msgpack.Encode(api.AsError(err)) // two plain fields
 	return &frame{kind: failure, id: id, head: head}
 }
 

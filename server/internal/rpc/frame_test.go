@@ -10,6 +10,7 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/command"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
+	"github.com/rollcall/rollcall/server/internal/msgpack"
 )
 
 func TestFrames(t *testing.T) {
@@ -55,7 +56,7 @@ func (nothing) Write(context.Context, *endpoint.Write) (*command.Result, error) 
 // Whatever comes as a frame, either side answers or refuses it, and never panics.
 func FuzzFrame(f *testing.F) {
 	add := func(k kind, head any, body []byte) {
-		h, err := encode(head)
+		h, err := msgpack.Encode(head)
 		if err != nil {
 			f.Fatal(err)
 		}

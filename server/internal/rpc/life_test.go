@@ -121,6 +121,35 @@ func TestStopMovesReadsOn(t *testing.T) {
 	})
 }
 
+// A client stays with the server that answers, and after a while lets the order decide:
+// one that came back gets its share again.
+func TestClientsComeBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := servertest.NewNet()
+		stopOne := on(t, n, "one:8300", named("one", nil))
+		stopTwo := on(t, n, "two:8300", named("two", nil))
+		p := rpc.NewPool(n.Dialer("client"), logger(t))
+		r := rpc.NewRemote(p, func() []string { return []string{"one:8300", "two:8300"} }, logger(t))
+		want := func(when, name string) {
+			t.Helper()
+			if got, err := ask(t.Context(), r, 0); got != name || err != nil {
+				t.Errorf("%s: %s, %v; want %s", when, got, err, name)
+			}
+		}
+		want("at first", "one")
+		stopOne()
+		want("without it", "two")
+		stopOne = on(t, n, "one:8300", named("one", nil))
+		want("right after it came back", "two")
+		time.Sleep(5 * time.Minute)
+		want("later", "one")
+		p.Close()
+		stopOne()
+		stopTwo()
+	})
+}
+
 // A partition says nothing: silence ends the calls, and the reads move on.
 func TestPartition(t *testing.T) {
 	t.Parallel()
@@ -149,6 +178,157 @@ func TestPartition(t *testing.T) {
 		p.Close()
 		stopOne()
 		stopTwo()
+	})
+}
+
+// What waits for an answer does not wait for long where nothing comes at all: reads go to
+// another server, also the blocking ones that were there before; a write waits on, since only
+// its server can tell what became of it. Whoever merely takes long is waited for.
+func TestNoSignOfLife(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := servertest.NewNet()
+		blocked, writing := make(chan struct{}, 1), make(chan struct{})
+		one := named("one", blocked)
+		one.write = func(ctx context.Context, _ *endpoint.Write) (*command.Result, error) {
+			close(writing)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		stopOne := on(t, n, "one:8300", one)
+		stopTwo := on(t, n, "two:8300", &fake{read: func(context.Context, *endpoint.Query) (*endpoint.Answer, error) {
+			time.Sleep(20 * time.Second)
+			return &endpoint.Answer{Value: "two"}, nil
+		}})
+		p := rpc.NewPool(n.Dialer("client"), logger(t))
+		r := rpc.NewRemote(p, func() []string { return []string{"one:8300", "two:8300"} }, logger(t))
+		if got, err := ask(t.Context(), r, 0); got != "one" || err != nil {
+			t.Fatalf("at first: %s, %v", got, err)
+		}
+		time.Sleep(time.Minute)
+		var calling sync.WaitGroup
+		calling.Go(func() {
+			began := time.Now()
+			_, err := p.At("one:8300").Write(t.Context(), &endpoint.Write{Command: &command.Reap{}})
+			if took := time.Since(began); took < 5*time.Second || err == nil || !strings.Contains(err.Error(), "may or may not have happened") {
+				t.Errorf("the write: %v after %s", err, took)
+			}
+		})
+		<-writing
+		read := func(min uint64) {
+			if got, err := ask(t.Context(), r, min); got != "two" || err != nil {
+				t.Errorf("read from index %d: %s, %v; want two", min, got, err)
+			}
+		}
+		calling.Go(func() { read(1) })
+		<-blocked
+		time.Sleep(time.Second)
+		n.Partition("one")
+		began := time.Now()
+		read(0)
+		if took := time.Since(began); took > 25*time.Second {
+			t.Errorf("answered after %s, want the 20s of the other's and little more", took)
+		}
+		n.Heal()
+		time.Sleep(10 * time.Second)
+		if got, err := ask(t.Context(), p.At("one:8300"), 0); got != "one" || err != nil {
+			t.Errorf("it is back: %s, %v", got, err)
+		}
+		n.Partition("one")
+		began = time.Now()
+		if _, err := ask(t.Context(), p.At("one:8300"), 0); api.KindOf(err) != api.Unavailable || time.Since(began) > 5*time.Second {
+			t.Errorf("gone again: %v after %s", err, time.Since(began))
+		}
+		began = time.Now()
+		if _, err := p.At("one:8300").Write(t.Context(), &endpoint.Write{Command: &command.Reap{}}); !errors.Is(err, api.ErrNotLeader) || time.Since(began) != 0 {
+			t.Errorf("a write that comes then: %v after %s; want it free to go elsewhere, at once", err, time.Since(began))
+		}
+		calling.Wait()
+		p.Close()
+		stopOne()
+		stopTwo()
+	})
+}
+
+// After a write whose server went away with it, the next goes to another server.
+func TestWriteLeavesWhoWentAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := servertest.NewNet()
+		hung := &fake{write: func(ctx context.Context, _ *endpoint.Write) (*command.Result, error) {
+			n.Partition("one") // with the write
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}
+		stopOne := on(t, n, "one:8300", hung)
+		stopTwo := on(t, n, "two:8300", &fake{write: func(context.Context, *endpoint.Write) (*command.Result, error) { return &command.Result{OK: true}, nil }})
+		p := rpc.NewPool(n.Dialer("client"), logger(t))
+		r := rpc.NewRemote(p, func() []string { return []string{"one:8300", "two:8300"} }, logger(t))
+		w := &endpoint.Write{Command: &command.Reap{}}
+		_, err := r.Write(t.Context(), w)
+		if api.KindOf(err) != api.Unavailable || !strings.Contains(err.Error(), "may or may not have happened") {
+			t.Errorf("the first: %v", err)
+		}
+		n.Heal() // it takes connections again
+		if res, err := r.Write(t.Context(), w); err != nil || !res.OK {
+			t.Errorf("the next: %+v, %v", res, err)
+		}
+		p.Close()
+		stopOne()
+		stopTwo()
+	})
+}
+
+// Servers of another datacenter that nobody reaches are dialled at once, not one by one.
+func TestFarAndUnreachable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := servertest.NewNet()
+		n.Partition("client")
+		p := rpc.NewPool(n.Dialer("client"), logger(t))
+		r := rpc.NewFar(p, "dc2", func() []string { return []string{"one:8300", "two:8300", "three:8300", "four:8300", "five:8300"} }, logger(t))
+		began := time.Now()
+		if _, err := ask(t.Context(), r, 0); api.KindOf(err) != api.OutOfReach || !strings.Contains(err.Error(), `no server of "dc2" answers`) {
+			t.Errorf("read: %v", err)
+		}
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("told after %s, want the time of one dial", took)
+		}
+		p.Close()
+	})
+}
+
+// A datacenter that is cut off is given up in a few seconds, however many connections there
+// were to its servers and whatever went over them a moment before.
+func TestFarAndCutOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := servertest.NewNet()
+		hosts := []string{"one", "two", "three"}
+		var addrs []string
+		for _, h := range hosts {
+			addrs = append(addrs, h+":8300")
+			defer on(t, n, h+":8300", named(h, nil))()
+		}
+		p := rpc.NewPool(n.Dialer("client"), logger(t))
+		defer p.Close()
+		r := rpc.NewFar(p, "dc2", func() []string { return addrs }, logger(t))
+		for range 2 { // all are connected
+			if got, err := ask(t.Context(), r, 0); got != "one" || err != nil {
+				t.Fatalf("at first: %s, %v", got, err)
+			}
+			time.Sleep(time.Second)
+		}
+		n.Partition(hosts...)
+		for _, most := range []time.Duration{5 * time.Second, time.Second} {
+			began := time.Now()
+			if _, err := ask(t.Context(), r, 0); api.KindOf(err) != api.OutOfReach || !strings.Contains(err.Error(), "gives no sign of life") {
+				t.Errorf("cut off: %v", err)
+			}
+			if took := time.Since(began); took > most {
+				t.Errorf("told after %s, want %s at most", took, most)
+			}
+		}
 	})
 }
 
@@ -320,8 +500,10 @@ func TestOddConnections(t *testing.T) {
 		}
 		cancel()
 		running.Wait()
-		if !strings.Contains(log.String(), "speaks neither TLS nor streams") {
-			t.Errorf("the log does not tell why TLS was refused:\n%s", &log)
+		for _, want := range []string{"this server has no certificate", "of no kind that agents make", "malformed frame"} {
+			if n := strings.Count(log.String(), want); n != 1 {
+				t.Errorf("the log tells %d times of %q:\n%s", n, want, &log)
+			}
 		}
 	})
 }

@@ -1,5 +1,5 @@
 // Package rpc is port 8300: what agents say to servers, and servers to each other. The
-// first byte of a connection chooses what it carries: Raft, or calls. Calls are frames,
+// first byte of a connection chooses what it carries: Raft, calls, or a snapshot. Calls are frames,
 // many under way at once on one connection, answered in any order; they carry the
 // endpoint's interface, so that whoever calls does not see the wire.
 //
@@ -16,19 +16,22 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/rollcall/rollcall/server/internal/certificate"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
+	"github.com/rollcall/rollcall/server/internal/logging"
 )
 
 // The first byte of a connection.
 const (
-	raftByte  = 1
-	callsByte = 2
-	tlsByte   = 3 // reserved
-	yamuxByte = 4 // reserved
+	raftByte   = 1
+	callsByte  = 2
+	tlsByte    = 3 // TLS, then one of the others inside
+	streamByte = 5
 )
 
 // Bounds.
@@ -36,6 +39,7 @@ const (
 	handshake = 5 * time.Second  // for the first byte
 	beat      = 3 * time.Second  // between pings
 	silence   = 10 * time.Second // without a byte, then the other side counts as gone
+	doubtful  = 2 * time.Second  // without a byte while reads are made, then they go elsewhere
 	underWay  = 8192             // calls at once on one connection
 	conns     = 8192             // connections at once
 	outgoing  = 256              // frames that wait to be written before callers wait
@@ -48,7 +52,14 @@ type Dial func(ctx context.Context, addr string) (net.Conn, error)
 type Config struct {
 	Listener net.Listener
 	Dial     Dial // TCP if nil
-	Log      *slog.Logger
+	// Peers is what connections with TLS are answered with; nil answers none.
+	Peers      *certificate.Peers
+	Datacenter string
+	Handshake  time.Duration // for the first byte, and TLS; default 5s
+	// MaxConnsPerHost gives how many connections one host may have open; 0, or no function,
+	// bounds nothing.
+	MaxConnsPerHost func() int
+	Log             *slog.Logger
 }
 
 // Server accepts connections on one listener.
@@ -56,11 +67,26 @@ type Server struct {
 	cfg  Config
 	log  *slog.Logger
 	raft *layer
+
+	warnings logging.Sparing // of what anybody can cause
+	took     atomic.Uint64   // calls
 }
+
+// Took is how many calls this server has taken from other agents.
+func (s *Server) Took() uint64 { return s.took.Load() }
 
 // New makes a server; Run serves.
 func New(cfg Config) *Server {
 	cfg.Dial = orTCP(cfg.Dial)
+	if cfg.Handshake == 0 {
+		cfg.Handshake = handshake
+	}
+	if cfg.MaxConnsPerHost == nil {
+		cfg.MaxConnsPerHost = func() int { return 0 }
+	}
+	if cfg.Peers == nil {
+		cfg.Peers, _ = certificate.OpenPeers(certificate.PeerConfig{}) // it reads no files
+	}
 	s := &Server{cfg: cfg, log: cfg.Log.With("room", "rpc")}
 	ctx, end := context.WithCancel(context.Background())
 	s.raft = &layer{dial: cfg.Dial, addr: cfg.Listener.Addr(), conns: make(chan net.Conn), open: ctx, end: end}
@@ -90,6 +116,7 @@ func (s *Server) Run(ctx context.Context, ep endpoint.Endpoint) error {
 		s.cfg.Listener.Close()
 	})
 	slots := make(chan struct{}, conns)
+	var hosts tally
 	for {
 		c, err := s.cfg.Listener.Accept()
 		switch {
@@ -115,8 +142,16 @@ func (s *Server) Run(ctx context.Context, ep endpoint.Endpoint) error {
 			c.Close()
 			continue
 		}
+		done, ok := hosts.take(c, s.cfg.MaxConnsPerHost())
+		if !ok {
+			<-slots
+			s.warnings.Warn(s.log, hostOf(c), "connection refused: this host has as many as it may (limits.rpc_max_conns_per_client)", "from", c.RemoteAddr().String())
+			c.Close()
+			continue
+		}
 		serving.Go(func() {
 			defer func() { <-slots }()
+			defer done()
 			s.serve(ctx, c, ep)
 		})
 	}
@@ -125,11 +160,12 @@ func (s *Server) Run(ctx context.Context, ep endpoint.Endpoint) error {
 // serve reads the first byte and hands the connection on.
 func (s *Server) serve(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 	var first [1]byte
-	c.SetReadDeadline(time.Now().Add(handshake))
+	c.SetDeadline(time.Now().Add(s.cfg.Handshake))
 	closed := make(chan struct{})
+	raw := c
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
-		c.Close()
+		raw.Close()
 	})
 	ours := sync.OnceValue(func() bool { // whether c was left open
 		if stop() {
@@ -144,8 +180,23 @@ func (s *Server) serve(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 		c.Close()
 		return
 	}
-	c.SetReadDeadline(time.Time{})
 	kind := first[0]
+	if kind == tlsByte {
+		secure, inner, err := s.secure(ctx, c)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.warnings.Warn(s.log, fmt.Sprintf("%s %T", hostOf(c), err), "connection refused: TLS fails", "from", c.RemoteAddr().String(), "err", err)
+			}
+			c.Close()
+			return
+		}
+		c, kind = secure, inner
+	} else if _, must := s.cfg.Peers.Incoming(); must {
+		s.refusePlain(c, kind)
+		c.Close()
+		return
+	}
+	c.SetDeadline(time.Time{})
 	switch kind {
 	case raftByte:
 		if ours() {
@@ -153,12 +204,10 @@ func (s *Server) serve(ctx context.Context, c net.Conn, ep endpoint.Endpoint) {
 		}
 	case callsByte:
 		s.calls(ctx, c, ep)
-	case tlsByte, yamuxByte:
-		s.log.Warn("connection refused: this port speaks neither TLS nor streams yet; let the other agent call without",
-			"from", c.RemoteAddr().String(), "kind", int(kind))
-		c.Close()
+	case streamByte:
+		s.streams(ctx, c, ep)
 	default:
-		s.log.Debug("connection of an unknown kind", "from", c.RemoteAddr().String(), "kind", int(kind))
+		s.warnings.Warn(s.log, hostOf(c), "connection refused: it is of no kind that agents make", "from", c.RemoteAddr().String(), "kind", int(kind))
 		c.Close()
 	}
 }

@@ -50,7 +50,7 @@ func (p *Packets) Listen(addr string) (net.PacketConn, error) {
 
 // send delivers b to whoever listens at to; nobody is told when it cannot.
 func (p *Packets) send(from, to string, b []byte) {
-	if p.net.apart(hostOf(from), hostOf(to)) {
+	if p.net.lose(hostOf(from), hostOf(to)) {
 		return
 	}
 	p.mu.Lock()
@@ -65,11 +65,11 @@ func (p *Packets) send(from, to string, b []byte) {
 	}
 }
 
-// apart reports whether two hosts cannot reach each other now.
-func (n *Net) apart(a, b string) bool {
+// lose reports whether nothing arrives now that from sends to to.
+func (n *Net) lose(from, to string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.group[a] != n.group[b]
+	return n.silent(from, to)
 }
 
 type packet struct {

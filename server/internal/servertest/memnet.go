@@ -32,6 +32,7 @@ type Net struct {
 	listeners map[string]*listener // guarded by mu; by address
 	group     map[string]int       // guarded by mu; hosts of different groups are apart
 	groups    int                  // guarded by mu
+	lost      map[[2]string]bool   // guarded by mu; from, to: nothing arrives
 	links     map[*link]struct{}   // guarded by mu
 	healed    chan struct{}        // guarded by mu; closed when reachability next changes
 }
@@ -42,6 +43,7 @@ func NewNet() *Net {
 		listeners: make(map[string]*listener),
 		group:     make(map[string]int),
 		links:     make(map[*link]struct{}),
+		lost:      make(map[[2]string]bool),
 		healed:    make(chan struct{}),
 	}
 }
@@ -79,7 +81,7 @@ func (n *Net) dial(host, addr string) (net.Conn, <-chan struct{}, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	to := hostOf(addr)
-	if n.group[host] != n.group[to] {
+	if n.silent(host, to) || n.silent(to, host) {
 		return nil, n.healed, nil
 	}
 	l := n.listeners[addr]
@@ -109,21 +111,33 @@ func (n *Net) Partition(hosts ...string) {
 	n.reach()
 }
 
+// OneWay loses what host from sends to host to; the other way is open.
+func (n *Net) OneWay(from, to string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lost[[2]string{from, to}] = true
+	n.reach()
+}
+
 // Heal puts everyone together again.
 func (n *Net) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.group)
+	clear(n.lost)
 	n.reach()
+}
+
+// silent reports whether nothing arrives that from sends to to. Called with mu held.
+func (n *Net) silent(from, to string) bool {
+	return n.group[from] != n.group[to] || n.lost[[2]string{from, to}]
 }
 
 // reach tells connections and dialers whom they reach now. Called with mu held.
 func (n *Net) reach() {
 	for k := range n.links {
-		apart := n.group[k.hosts[0]] != n.group[k.hosts[1]]
-		for _, p := range k.pipes {
-			p.stall(apart)
-		}
+		k.pipes[0].stall(n.silent(k.hosts[1], k.hosts[0]))
+		k.pipes[1].stall(n.silent(k.hosts[0], k.hosts[1]))
 	}
 	close(n.healed)
 	n.healed = make(chan struct{})

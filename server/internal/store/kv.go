@@ -9,20 +9,39 @@ import (
 // KVSet writes a key; its indexes are the store's to set, its lock stays as it was. The
 // same value, flags and lock again change nothing.
 func (t *Tx) KVSet(p *api.KVPair) {
+	if cur, ok := t.st.pairs.Get(&Pair{KVPair: *p}); ok {
+		t.putPair(p, cur.LockIndex, cur.Session)
+		return
+	}
+	t.putPair(p, 0, "")
+}
+
+// putPair writes a key with the lock it shall have.
+func (t *Tx) putPair(p *api.KVPair, lockIndex uint64, session string) {
 	next := &Pair{KVPair: *p}
-	next.CreateIndex, next.ModifyIndex, next.LockIndex, next.Session = t.index, t.index, 0, ""
+	next.CreateIndex, next.ModifyIndex, next.LockIndex, next.Session = t.index, t.index, lockIndex, session
 	if len(next.Value) == 0 {
 		next.Value = nil
 	}
 	if cur, ok := t.st.pairs.Get(next); ok {
-		next.CreateIndex, next.LockIndex, next.Session = cur.CreateIndex, cur.LockIndex, cur.Session
-		if next.Flags == cur.Flags && bytes.Equal(next.Value, cur.Value) {
+		next.CreateIndex = cur.CreateIndex
+		if next.Flags == cur.Flags && next.LockIndex == cur.LockIndex && next.Session == cur.Session && bytes.Equal(next.Value, cur.Value) {
 			return
 		}
 	}
-	t.st.pairs.Set(next)
-	t.st.graves.Delete(&tombstone{key: p.Key})
-	t.keyChanged(p.Key)
+	t.setPair(next)
+}
+
+// setPair puts a row in place of what is there.
+func (t *Tx) setPair(next *Pair) {
+	if old, ok := t.st.pairs.Set(next); ok && old.Session != "" {
+		t.st.held.Delete(old)
+	}
+	if next.Session != "" {
+		t.st.held.Set(next)
+	}
+	t.st.graves.Delete(&tombstone{key: next.Key})
+	t.keyChanged(next.Key)
 }
 
 func (t *Tx) keyChanged(key string) {
@@ -43,8 +62,12 @@ func (t *Tx) KVCAS(p *api.KVPair, index uint64) bool {
 
 // KVDelete removes a key and leaves a tombstone, so that watchers of prefixes notice.
 func (t *Tx) KVDelete(key string) {
-	if _, ok := t.st.pairs.Delete(&Pair{KVPair: api.KVPair{Key: key}}); !ok {
+	old, ok := t.st.pairs.Delete(&Pair{KVPair: api.KVPair{Key: key}})
+	if !ok {
 		return
+	}
+	if old.Session != "" {
+		t.st.held.Delete(old)
 	}
 	t.st.graves.Set(&tombstone{key, t.index})
 	t.keyChanged(key)
@@ -72,8 +95,10 @@ func (t *Tx) KVDeleteTree(prefix string) {
 	}
 }
 
-// ReapTombstones forgets keys deleted at or before an index. Nobody wakes.
+// ReapTombstones forgets keys deleted and sessions ended at or before an index. Nobody
+// wakes.
 func (t *Tx) ReapTombstones(upTo uint64) {
+	t.reapSessions(upTo)
 	var old []*tombstone
 	t.st.graves.Scan(func(g *tombstone) bool {
 		if g.index <= upTo {

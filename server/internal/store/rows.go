@@ -34,6 +34,7 @@ func (f *fragment) encode(v any) []byte {
 type Node struct {
 	api.Node
 	key string // the name in lower case
+	at  string // the address in its one form
 	fragment
 }
 
@@ -46,6 +47,7 @@ type Service struct {
 	Node string // the node's name as it was registered
 	node string // in lower case
 	name string // the service's name in lower case
+	at   string // the instance's own address in its one form
 	fragment
 }
 
@@ -138,8 +140,12 @@ func compare3(a1, b1, a2, b2, a3, b3 string) int {
 }
 
 // The orders of the trees.
-func byNodeKey(a, b *Node) bool     { return a.key < b.key }
-func byNodeID(a, b *Node) bool      { return a.ID < b.ID }
+func byNodeKey(a, b *Node) bool { return a.key < b.key }
+func byNodeID(a, b *Node) bool  { return a.ID < b.ID }
+func byNodeAt(a, b *Node) bool  { return compare2(a.at, b.at, a.key, b.key) < 0 }
+func byServiceAt(a, b *Service) bool {
+	return compare3(a.at, b.at, a.node, b.node, a.ID, b.ID) < 0
+}
 func byStamp(a, b *stamp) bool      { return a.key < b.key }
 func byPair(a, b *Pair) bool        { return a.Key < b.Key }
 func byGrave(a, b *tombstone) bool  { return a.key < b.key }
@@ -162,12 +168,6 @@ func sameNode(a, b *api.Node) bool {
 		maps.Equal(a.TaggedAddresses, b.TaggedAddresses) && maps.Equal(a.Meta, b.Meta)
 }
 
-func sameService(a, b *api.Service) bool {
-	return a.ID == b.ID && a.Service == b.Service && a.Address == b.Address && a.Port == b.Port && a.Weights == b.Weights &&
-		a.EnableTagOverride == b.EnableTagOverride && slices.Equal(a.Tags, b.Tags) &&
-		maps.Equal(a.TaggedAddresses, b.TaggedAddresses) && maps.Equal(a.Meta, b.Meta)
-}
-
 // sameCheck leaves the output out too.
 func sameCheck(a, b *api.Check) bool {
 	return a.CheckID == b.CheckID && a.Name == b.Name && a.Status == b.Status && a.Notes == b.Notes && a.Node == b.Node &&
@@ -178,7 +178,8 @@ func sameCheck(a, b *api.Check) bool {
 
 func sameInfo(a, b *api.CheckInfo) bool {
 	return a.HTTP == b.HTTP && a.TLSServerName == b.TLSServerName && a.TLSSkipVerify == b.TLSSkipVerify && a.Method == b.Method &&
-		a.Body == b.Body && a.TCP == b.TCP && a.Interval == b.Interval && a.Timeout == b.Timeout &&
+		a.Body == b.Body && a.DisableRedirects == b.DisableRedirects && a.TCP == b.TCP && a.TCPUseTLS == b.TCPUseTLS && a.UDP == b.UDP &&
+		a.GRPC == b.GRPC && a.GRPCUseTLS == b.GRPCUseTLS && a.H2PING == b.H2PING && a.OSService == b.OSService && a.Interval == b.Interval && a.Timeout == b.Timeout &&
 		a.DeregisterCriticalServiceAfter == b.DeregisterCriticalServiceAfter &&
 		maps.EqualFunc(a.Header, b.Header, func(x, y []string) bool { return slices.Equal(x, y) })
 }

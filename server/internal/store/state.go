@@ -17,16 +17,31 @@ type State struct {
 
 	nodes     *btree.BTreeG[*Node]
 	nodeIDs   *btree.BTreeG[*Node]
+	nodeAt    *btree.BTreeG[*Node]  // by address
 	nodeAge   *btree.BTreeG[*stamp] // a node with all that is on it
 	services  *btree.BTreeG[*Service]
 	byName    *btree.BTreeG[*Service]
-	names     *btree.BTreeG[*stamp] // a service with its nodes and checks
+	serviceAt *btree.BTreeG[*Service] // those with an address of their own, by it
+	names     *btree.BTreeG[*stamp]   // a service with its nodes and checks
 	checks    *btree.BTreeG[*Check]
 	byOwner   *btree.BTreeG[*Check]
 	byService *btree.BTreeG[*Check]
 	byStatus  *btree.BTreeG[*Check]
 	pairs     *btree.BTreeG[*Pair]
 	graves    *btree.BTreeG[*tombstone]
+	acl       *acls                // copied by the first write of a transaction to it
+	held      *btree.BTreeG[*Pair] // by the session that holds it
+
+	sessions *btree.BTreeG[*Session]
+	homes    *btree.BTreeG[*Session]        // by node
+	ends     *btree.BTreeG[*api.SessionEnd] // by id
+	endings  *btree.BTreeG[*api.SessionEnd] // by index
+	delays   *btree.BTreeG[*delay]
+	clock    Clock
+
+	queries *queries              // copied by the first write of a transaction to it
+	places  *btree.BTreeG[*Place] // likewise
+	pilot   *api.AutopilotConfig  // nil: never written
 
 	tables Tables
 }
@@ -35,7 +50,8 @@ type State struct {
 // clients see do; Output moves with the output of checks; Extinct is when a service
 // name last vanished.
 type Tables struct {
-	Nodes, Services, Checks, Output, Extinct, KV uint64
+	Nodes, Services, Checks, Output, Extinct, KV, Sessions uint64
+	Queries, Places, Catalog                               uint64
 }
 
 func tree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
@@ -44,10 +60,13 @@ func tree[T any](less func(a, b T) bool) *btree.BTreeG[T] {
 
 func newState() *State {
 	return &State{
-		nodes: tree(byNodeKey), nodeIDs: tree(byNodeID), nodeAge: tree(byStamp),
-		services: tree(byInstance), byName: tree(byName), names: tree(byStamp),
+		nodes: tree(byNodeKey), nodeIDs: tree(byNodeID), nodeAt: tree(byNodeAt), nodeAge: tree(byStamp),
+		services: tree(byInstance), byName: tree(byName), serviceAt: tree(byServiceAt), names: tree(byStamp),
 		checks: tree(byCheck), byOwner: tree(byOwner), byService: tree(byCheckedName), byStatus: tree(byStatus),
-		pairs: tree(byPair), graves: tree(byGrave),
+		queries: newQueries(), places: tree(byPlace),
+		acl:   newACLs(),
+		pairs: tree(byPair), graves: tree(byGrave), held: tree(byHolder),
+		sessions: tree(bySession), homes: tree(byHome), ends: tree(byEnd), endings: tree(byTime), delays: tree(byDelay),
 	}
 }
 
@@ -55,10 +74,11 @@ func newState() *State {
 func (st *State) next(index uint64) *State {
 	n := *st
 	n.index = max(index, st.index)
-	n.nodes, n.nodeIDs, n.nodeAge = st.nodes.Copy(), st.nodeIDs.Copy(), st.nodeAge.Copy()
-	n.services, n.byName, n.names = st.services.Copy(), st.byName.Copy(), st.names.Copy()
+	n.nodes, n.nodeIDs, n.nodeAt, n.nodeAge = st.nodes.Copy(), st.nodeIDs.Copy(), st.nodeAt.Copy(), st.nodeAge.Copy()
+	n.services, n.byName, n.serviceAt, n.names = st.services.Copy(), st.byName.Copy(), st.serviceAt.Copy(), st.names.Copy()
 	n.checks, n.byOwner, n.byService, n.byStatus = st.checks.Copy(), st.byOwner.Copy(), st.byService.Copy(), st.byStatus.Copy()
-	n.pairs, n.graves = st.pairs.Copy(), st.graves.Copy()
+	n.pairs, n.graves, n.held = st.pairs.Copy(), st.graves.Copy(), st.held.Copy()
+	n.sessions, n.homes, n.ends, n.endings, n.delays = st.sessions.Copy(), st.homes.Copy(), st.ends.Copy(), st.endings.Copy(), st.delays.Copy()
 	return &n
 }
 
@@ -273,5 +293,5 @@ func (st *State) KVList(prefix string) ([]*Pair, Mark) {
 	return out, st.mark(index, index)
 }
 
-// Tombstones is how many deleted keys are remembered.
-func (st *State) Tombstones() int { return st.graves.Len() }
+// Tombstones is how much is remembered of what is gone: keys, sessions, locks.
+func (st *State) Tombstones() int { return st.graves.Len() + st.ends.Len() + st.delays.Len() }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -14,6 +15,10 @@ type Tx struct {
 	index   uint64
 	st      *State
 	touched map[Topic]struct{}
+	ownACLs bool // the tables of ACLs are this transaction's own
+	// ownQueries and ownPlaces say so of theirs.
+	ownQueries, ownPlaces bool
+	now                   int64 // Unix nanoseconds by the log's clock; 0 if it has none
 }
 
 func (t *Tx) touch(topic Topic) { t.touched[topic] = struct{}{} }
@@ -77,6 +82,9 @@ func (t *Tx) claim(r *api.Registration, cur *Node) (renamed *Node, err error) {
 	return other, nil
 }
 
+// Alive tells whether a node has an agent that lives.
+func (t *Tx) Alive(node string) bool { return t.alive(strings.ToLower(node)) }
+
 func (t *Tx) alive(node string) bool {
 	c, ok := t.st.checks.Get(&Check{Check: api.Check{CheckID: api.SerfHealth}, node: node})
 	return ok && c.Status == api.Passing
@@ -100,7 +108,7 @@ func (t *Tx) checkable(r *api.Registration, node string, c *api.Check) error {
 }
 
 func (t *Tx) putNode(r *api.Registration, cur *Node, key string) *Node {
-	n := &Node{key: key, Node: api.Node{
+	n := &Node{key: key, at: api.CanonicalAddress(r.Address), Node: api.Node{
 		ID: r.ID, Node: r.Node, Address: r.Address, Datacenter: r.Datacenter,
 		TaggedAddresses: orNone(r.TaggedAddresses), Meta: orNone(r.NodeMeta), CreateIndex: t.index, ModifyIndex: t.index,
 	}}
@@ -115,8 +123,10 @@ func (t *Tx) putNode(r *api.Registration, cur *Node, key string) *Node {
 		if cur.ID != "" && cur.ID != n.ID {
 			t.st.nodeIDs.Delete(cur)
 		}
+		t.st.nodeAt.Delete(cur)
 	}
 	t.st.nodes.Set(n)
+	t.st.nodeAt.Set(n)
 	if n.ID != "" {
 		t.st.nodeIDs.Set(n)
 	}
@@ -135,6 +145,7 @@ func (t *Tx) putNode(r *api.Registration, cur *Node, key string) *Node {
 func (t *Tx) nodeChanged(key string) {
 	t.st.nodeAge.Set(&stamp{key: key, index: t.index, version: t.index})
 	t.touch(TopicNode(key))
+	t.catalogChanged()
 }
 
 func (t *Tx) serviceChanged(name string) {
@@ -176,13 +187,13 @@ func (t *Tx) bears(c *Check) []string {
 }
 
 func (t *Tx) putService(n *Node, def *api.Service) {
-	s := &Service{Service: *def, Node: n.Node.Node, node: n.key, name: strings.ToLower(def.Service)}
+	s := &Service{Service: *def, Node: n.Node.Node, node: n.key, name: strings.ToLower(def.Service), at: api.CanonicalAddress(def.Address)}
 	s.CreateIndex, s.ModifyIndex = t.index, t.index
 	s.Tags, s.Meta = orEmpty(s.Tags), orNone(s.Meta)
 	cur, exists := t.st.services.Get(s)
 	if exists {
 		s.CreateIndex = cur.CreateIndex
-		if sameService(&s.Service, &cur.Service) {
+		if s.Service.Equal(&cur.Service) {
 			return
 		}
 		if cur.name != s.name {
@@ -191,6 +202,12 @@ func (t *Tx) putService(n *Node, def *api.Service) {
 	}
 	t.st.services.Set(s)
 	t.st.byName.Set(s)
+	if exists && cur.at != s.at {
+		t.st.serviceAt.Delete(cur)
+	}
+	if s.at != "" {
+		t.st.serviceAt.Set(s)
+	}
 	if !exists || cur.name != s.name {
 		a, ok := t.st.names.Get(&stamp{key: s.name})
 		next := stamp{key: s.name, name: def.Service, count: 1}
@@ -269,6 +286,9 @@ func (t *Tx) putCheck(n *Node, def *api.Check) {
 	}
 	t.setCheck(c)
 	t.checkChanged(c)
+	if c.Status == api.Critical {
+		t.endSessionsOf(c, "is critical")
+	}
 }
 
 func (t *Tx) setCheck(c *Check) {
@@ -326,6 +346,7 @@ func (t *Tx) Deregister(d *api.Deregistration) error {
 func (t *Tx) dropCheck(c *Check) {
 	t.unsetCheck(c)
 	t.checkChanged(c)
+	t.endSessionsOf(c, "was deregistered")
 }
 
 func (t *Tx) dropService(s *Service) {
@@ -333,11 +354,16 @@ func (t *Tx) dropService(s *Service) {
 		t.dropCheck(c)
 	}
 	t.st.services.Delete(s)
+	t.st.serviceAt.Delete(s)
 	t.forgetName(s)
 	t.nodeChanged(s.node)
 }
 
 func (t *Tx) dropNode(n *Node) {
+	sessions, _ := t.st.NodeSessions(n.key)
+	for _, s := range sessions {
+		t.EndSession(s.ID, fmt.Sprintf("node %q was deregistered", s.Node))
+	}
 	for _, s := range t.st.onNode(n.key) {
 		t.dropService(s)
 	}
@@ -346,11 +372,14 @@ func (t *Tx) dropNode(n *Node) {
 		t.dropCheck(c)
 	}
 	t.st.nodes.Delete(n)
+	t.st.nodeAt.Delete(n)
 	if n.ID != "" {
 		t.st.nodeIDs.Delete(n)
 	}
 	t.st.tables.Nodes = t.index
 	t.touch(TopicNodes())
 	t.touch(TopicNode(n.key))
+	t.catalogChanged()
 	t.st.nodeAge.Delete(&stamp{key: n.key})
+	t.dropPlace(n.key)
 }

@@ -23,6 +23,13 @@ const (
 	stateTopic
 	keyTopic
 	prefixTopic
+	aclTopic
+	queriesTopic
+	placesTopic
+	autopilotTopic
+	catalogTopic
+	sessionsTopic
+	sessionTopic
 )
 
 // TopicNodes is the list of nodes.
@@ -50,6 +57,15 @@ func TopicKey(key string) Topic { return Topic{keyTopic, key} }
 
 // TopicPrefix is all keys below a prefix.
 func TopicPrefix(prefix string) Topic { return Topic{prefixTopic, prefix} }
+
+// TopicACL is everything of ACLs: tokens, policies, roles, auth methods, binding rules.
+func TopicACL() Topic { return Topic{kind: aclTopic} }
+
+// TopicSessions is the list of sessions.
+func TopicSessions() Topic { return Topic{kind: sessionsTopic} }
+
+// TopicSession is one session.
+func TopicSession(id string) Topic { return Topic{sessionTopic, id} }
 
 // Watch waits for the first commit that touches one of its topics.
 type Watch struct {

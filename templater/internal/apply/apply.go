@@ -1,8 +1,7 @@
 // Package apply brings a rendered set of files to life as one transaction: stage, check,
-// swap, reload, verify, and back to what was where a step fails. A journal makes it
-// whole also when the process is killed: whoever comes next undoes what was not
-// finished. What was applied is remembered on disk, so that a reload that was missed is
-// made good.
+// swap, reload, verify, and back to what was where a step fails. Whoever comes after a
+// process that was killed finds, or makes, one whole set. What was applied is remembered
+// on disk, so that a reload that was missed is made good.
 package apply
 
 import (
@@ -15,8 +14,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/rollcall/rollcall/templater/internal/guard"
 )
 
 // File is one file of a set, as it shall be.
@@ -28,29 +28,57 @@ type File struct {
 	Group      string
 	Backup     bool // keep the file before as Dest.bak
 	CreateDirs bool
+	Remove     bool // it shall not be there
+	Stamp      bool // it says the generation, and is no part of it
 }
 
 // Checker looks at a set before it replaces anything. staged is where each destination's
-// new content lies. An error says why the set must not go live.
+// new content lies, "" for one that goes. An error says why the set must not go live.
 type Checker interface {
 	Check(ctx context.Context, staged map[string]string) error
+}
+
+// Checks are several, of which each has to be content.
+type Checks []Checker
+
+// Check asks one after the other.
+func (c Checks) Check(ctx context.Context, staged map[string]string) error {
+	for _, one := range c {
+		if err := one.Check(ctx, staged); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Reloader makes the new files count, and proves it. An error means that it is not known
 // whether they do.
 type Reloader interface {
-	Reload(ctx context.Context) error
+	Reload(ctx context.Context, generation string) error
 }
 
-// Stages are how long each step of an apply took.
+// Stages are how long each step of an apply took; Check has what is synced meanwhile in it.
+// Reload is 0 where there was none.
 type Stages struct{ Stage, Check, Swap, Reload time.Duration }
 
-// Group is a set of files that live and die together.
+// Group is a set of files that live and die together. Its methods are for one goroutine
+// at a time; other processes are kept out by a lock on disk.
 type Group struct {
 	Name     string
 	Checker  Checker  // nil: none
 	Reloader Reloader // nil: the files are all there is to it
 	Log      *slog.Logger
+	Dir      string // of the group's store; "" is where the first file is
+	Links    bool   // swap all files in one instant: destinations are links into a store
+	InPlace  bool   // write into the files that are there
+	Keep     bool   // a failed reload leaves the new files, which passed the check
+	History  int    // generations kept beside the present one
+	// Same tells that two contents mean the same to the reader, so that nothing needs to be
+	// reloaded. nil: they never do.
+	Same func(before, after []byte) bool
+	// Instances are how many there were of each service in the set that is applied next;
+	// the mark keeps them.
+	Instances guard.Counts
 }
 
 // Errors that callers branch on.
@@ -66,6 +94,9 @@ var (
 func Generation(files []File) string {
 	h := sha256.New()
 	for _, f := range files {
+		if f.Remove || f.Stamp {
+			continue
+		}
 		fmt.Fprintf(h, "%q %d %o %q %q\n", f.Dest, len(f.Content), f.Perms, f.User, f.Group)
 		h.Write(f.Content)
 	}
@@ -78,73 +109,150 @@ func (g *Group) Current(files []File) (onDisk, applied bool) {
 	onDisk = true
 	for _, f := range files {
 		b, err := os.ReadFile(f.Dest)
-		if err != nil || !bytes.Equal(b, f.Content) {
-			onDisk = false
-			break
+		if f.Remove {
+			onDisk = onDisk && errors.Is(err, fs.ErrNotExist)
+		} else {
+			onDisk = onDisk && err == nil && bytes.Equal(b, f.Content) && f.Undressed() == ""
 		}
 	}
 	if g.Reloader == nil {
 		return onDisk, onDisk
 	}
-	mark, err := os.ReadFile(g.markPath(files))
-	return onDisk, onDisk && err == nil && string(mark) == Generation(files)
+	return onDisk, onDisk && g.Mark(files).Generation == Generation(files)
+}
+
+// transaction is a way to exchange a set. Its methods are called in their order; undo may
+// be called at any time after stage, and again after it was cut off. What swap does is for
+// good when commit returns.
+type transaction interface {
+	stage() (staged map[string]string, err error)
+	prepare() error // has the set, and the way back, on disk; nothing is live
+	swap() error
+	undo() error
+	commit() error
+	discard() // what was staged and is not live
+}
+
+func (g *Group) begin(files []File) transaction {
+	if g.Links {
+		return &links{g: g, files: files}
+	}
+	return &renames{g: g, files: files}
 }
 
 // Apply makes the set live. With an error the files before are live again, or were never
 // touched; whether the reload of them worked too is part of the error. When ctx ends a
 // step that has begun may finish within a second.
 func (g *Group) Apply(ctx context.Context, files []File) (s Stages, err error) {
-	began := time.Now()
-	if _, err := g.Recover(files); err != nil { // an undo that did not work out before
+	unlock, err := g.lock(files)
+	if err != nil {
 		return s, err
 	}
-	staged, err := g.stage(files)
-	defer g.unstage(staged)
+	defer unlock()
+	began := time.Now()
+	if _, err := g.recoverLocked(files); err != nil { // an undo that did not work out before
+		return s, err
+	}
+	tx := g.begin(files)
+	staged, err := tx.stage()
+	defer tx.discard()
 	if err != nil {
 		return s, fmt.Errorf("stage: %w", err)
 	}
 	s.Stage = time.Since(began)
-	if g.Checker != nil {
-		began = time.Now()
-		err = g.Checker.Check(ctx, staged)
-		s.Check = time.Since(began)
-		if err != nil {
-			return s, fmt.Errorf("%w: %w", ErrRefused, err)
-		}
-	}
 	began = time.Now()
-	j, err := g.swap(files, staged)
+	err = g.judge(ctx, staged, tx.prepare)
+	s.Check = time.Since(began)
+	if err != nil {
+		return s, errors.Join(err, tx.undo())
+	}
+	quiet := g.sameMeaning(files)
+	before := g.Mark(files).Generation
+	began = time.Now()
+	err = tx.swap()
 	s.Swap = time.Since(began)
 	if err != nil {
-		return s, fmt.Errorf("swap: %w", errors.Join(err, g.undo(j)))
+		return s, fmt.Errorf("swap: %w", errors.Join(err, tx.undo()))
 	}
-	if g.Reloader != nil {
+	if g.Reloader != nil && !quiet {
 		began = time.Now()
-		err = g.reload(ctx)
+		err = g.reload(ctx, Generation(files))
 		s.Reload = time.Since(began)
 	}
-	if err != nil && !errors.Is(err, ErrNotRunning) {
-		return s, g.rollBack(ctx, j, files, fmt.Errorf("reload: %w", err))
+	if err != nil && !errors.Is(err, ErrNotRunning) && !g.Keep {
+		return s, g.rollBack(ctx, tx, files, before, fmt.Errorf("reload: %w", err))
 	}
-	if e := g.commit(j, files, err == nil); e != nil {
-		return s, fmt.Errorf("commit: %w", errors.Join(e, g.undo(j)))
+	unsure := err
+	at("before commit")
+	err = g.setMark(files, unsure == nil)
+	if err == nil {
+		err = tx.commit()
 	}
 	if err != nil {
-		return s, fmt.Errorf("reload: %w", err)
+		return s, g.rollBack(ctx, tx, files, before, fmt.Errorf("commit: %w", err))
+	}
+	if err := g.remember(files); err != nil {
+		g.Log.Warn("generation not kept for a rollback", "err", err)
+	}
+	if unsure != nil {
+		return s, fmt.Errorf("reload: %w", unsure)
 	}
 	return s, nil
 }
 
+// judge has the set checked, and meanwhile prepared: a disk takes its time to sync.
+func (g *Group) judge(ctx context.Context, staged map[string]string, prepare func() error) error {
+	prepared := make(chan error, 1)
+	go func() { prepared <- prepare() }()
+	var refused error
+	if g.Checker != nil {
+		if err := g.Checker.Check(ctx, staged); err != nil {
+			refused = fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+	}
+	if err := <-prepared; err != nil {
+		return errors.Join(refused, fmt.Errorf("stage: %w", err))
+	}
+	return refused
+}
+
+// sameMeaning reports whether the set says what the applied one on disk does.
+func (g *Group) sameMeaning(files []File) bool {
+	if g.Same == nil || g.Reloader == nil || g.Mark(files).Generation == "" {
+		return false
+	}
+	h := ""
+	for _, f := range files {
+		b, err := os.ReadFile(f.Dest)
+		if f.Stamp {
+			continue
+		}
+		if f.Remove || err != nil || !g.Same(b, f.Content) {
+			return false
+		}
+		h += string(b)
+	}
+	return g.Mark(files).Content == sum(h)
+}
+
+func sum(s string) string {
+	h := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(h[:8])
+}
+
 // rollBack puts the files before back, and has them reloaded too: whoever was told of
 // the new ones may have taken them. It returns why, with what else went wrong.
-func (g *Group) rollBack(ctx context.Context, j *journal, files []File, why error) error {
-	if err := g.undo(j); err != nil {
+func (g *Group) rollBack(ctx context.Context, tx transaction, files []File, before string, why error) error {
+	if err := tx.undo(); err != nil {
 		return errors.Join(why, fmt.Errorf("roll back: %w", err))
 	}
-	if err := g.reload(ctx); err != nil {
+	if g.Reloader == nil {
+		return why
+	}
+	if err := g.reload(ctx, before); err != nil {
 		why = errors.Join(why, fmt.Errorf("reload of the files before: %w", err))
 		// what runs is not known: the mark must not say that all is well
-		if err := remove(g.markPath(files)); err != nil {
+		if err := g.clearMark(files); err != nil {
 			why = errors.Join(why, err)
 		}
 	}
@@ -153,7 +261,7 @@ func (g *Group) rollBack(ctx context.Context, j *journal, files []File, why erro
 
 // reload has the reloader work. Begun, it is not cut off at once when ctx ends: half a
 // reload is worse than a late stop.
-func (g *Group) reload(ctx context.Context) error {
+func (g *Group) reload(ctx context.Context, generation string) error {
 	const late = 700 * time.Millisecond
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -167,111 +275,42 @@ func (g *Group) reload(ctx context.Context) error {
 		}
 	})
 	defer stop()
-	return g.Reloader.Reload(own)
+	return g.Reloader.Reload(own, generation)
 }
 
 // Touch reloads for a set that is on disk already and was not applied.
 func (g *Group) Touch(ctx context.Context, files []File) (s Stages, err error) {
+	unlock, err := g.lock(files)
+	if err != nil {
+		return s, err
+	}
+	defer unlock()
 	if g.Reloader != nil {
 		began := time.Now()
-		err = g.reload(ctx)
+		err = g.reload(ctx, Generation(files))
 		s.Reload = time.Since(began)
 	}
 	if err != nil {
 		return s, fmt.Errorf("reload: %w", err)
 	}
-	return s, writeFile(g.markPath(files), []byte(Generation(files)), 0o644)
-}
-
-// side is a hidden file beside a destination, which no include of *.conf takes in. It
-// lies where a link leads to, so that a rename stays on one file system.
-func side(dest, what string) string {
-	dest = resolve(dest)
-	return filepath.Join(filepath.Dir(dest), "."+filepath.Base(dest)+".templater-"+what)
-}
-
-// resolve follows a symbolic link, so that the link stays and its target changes.
-func resolve(dest string) string {
-	if real, err := filepath.EvalSymlinks(dest); err == nil {
-		return real
+	if err := g.setMark(files, true); err != nil {
+		return s, err
 	}
-	return dest
+	return s, g.remember(files)
 }
 
-// remove has a file not be there.
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// stage writes the new contents beside their destinations.
-func (g *Group) stage(files []File) (map[string]string, error) {
-	staged := map[string]string{}
-	for _, f := range files {
-		if f.CreateDirs {
-			if err := os.MkdirAll(filepath.Dir(f.Dest), 0o755); err != nil {
-				return staged, err
-			}
-		}
-		if info, err := os.Lstat(f.Dest); err == nil && !info.Mode().IsRegular() && info.Mode()&fs.ModeSymlink == 0 {
-			return staged, fmt.Errorf("%s is no regular file", f.Dest)
-		}
-		perms, owner := f.Perms, ownership{}
-		if info, err := os.Stat(f.Dest); err == nil {
-			if perms == 0 {
-				perms = info.Mode().Perm()
-			}
-			owner = ownerOf(info)
-		}
-		if perms == 0 {
-			perms = 0o644
-		}
-		if err := owner.set(f.User, f.Group); err != nil {
-			return staged, err
-		}
-		path := side(f.Dest, "new")
-		staged[f.Dest] = path
-		if err := writeFile(path, f.Content, perms); err != nil {
-			return staged, err
-		}
-		if err := owner.apply(path); err != nil {
-			return staged, err
-		}
-	}
-	return staged, nil
-}
-
-// unstage removes what was staged and did not go live.
-func (g *Group) unstage(staged map[string]string) {
-	for _, path := range staged {
-		if err := remove(path); err != nil {
-			g.Log.Warn("staged file not removed", "file", path, "err", err)
-		}
-	}
-}
-
-// writeFile writes a file and has it on disk when it returns.
-func writeFile(path string, b []byte, perms fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, perms)
+// Check stages the set and has it judged; nothing goes live.
+func (g *Group) Check(ctx context.Context, files []File) error {
+	unlock, err := g.lock(files)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Chmod(perms) // the umask does not count
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	defer unlock()
+	tx := g.begin(files)
+	staged, err := tx.stage()
+	defer tx.discard()
 	if err != nil {
-		return err
+		return fmt.Errorf("stage: %w", err)
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return g.judge(ctx, staged, func() error { return nil })
 }

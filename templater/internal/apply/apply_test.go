@@ -7,14 +7,17 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // reloads counts, and fails as often as it is told.
 type reloads struct{ n, fail int }
 
-func (r *reloads) Reload(context.Context) error {
+func (r *reloads) Reload(context.Context, string) error {
 	r.n++
 	if r.fail > 0 {
 		r.fail--
@@ -27,7 +30,7 @@ type checks struct{ err error }
 
 func (c checks) Check(_ context.Context, staged map[string]string) error {
 	for dest, path := range staged {
-		if _, err := os.Stat(path); err != nil {
+		if _, err := os.Stat(path); path != "" && err != nil {
 			return fmt.Errorf("%s is not staged: %w", dest, err)
 		}
 	}
@@ -58,7 +61,7 @@ func wantLive(t *testing.T, dir, content string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if n := e.Name(); n != "a.conf" && n != "b.conf" && !strings.HasSuffix(n, "templater-applied") {
+		if n := e.Name(); n != "a.conf" && n != "b.conf" && n != ".templater-g" {
 			t.Errorf("%s is left behind", n)
 		}
 	}
@@ -116,68 +119,6 @@ func TestContentEqualNotApplied(t *testing.T) {
 	}
 }
 
-// Killed at any point, the next process finds, or makes, one whole set.
-func TestCrash(t *testing.T) { // not parallel: the crash hook is the package's
-	defer func() { crash = nil }()
-	type stop struct{}
-	for _, point := range []string{"before journal", "before rename 0", "before rename 1", "swapped", "before commit", "committed"} {
-		t.Run(point, func(t *testing.T) {
-			dir := t.TempDir()
-			r := &reloads{}
-			g := group(t, r, nil)
-			crash = nil
-			if _, err := g.Apply(t.Context(), pair(dir, "old")); err != nil {
-				t.Fatal(err)
-			}
-			crash = func(at string) {
-				if at == point {
-					panic(stop{})
-				}
-			}
-			func() {
-				defer func() {
-					if p := recover(); p != (stop{}) {
-						t.Fatalf("did not stop at %q: %v", point, p)
-					}
-				}()
-				// a killed process runs no deferred function; unstage would
-				files := pair(dir, "new")
-				staged, err := g.stage(files)
-				if err != nil {
-					t.Fatal(err)
-				}
-				j, err := g.swap(files, staged)
-				if err != nil {
-					t.Fatal(err)
-				}
-				g.commit(j, files, true)
-			}()
-			crash = nil
-			next := group(t, r, nil)
-			if _, err := next.Recover(pair(dir, "")); err != nil {
-				t.Fatal(err)
-			}
-			a, _ := os.ReadFile(filepath.Join(dir, "a.conf"))
-			b, _ := os.ReadFile(filepath.Join(dir, "b.conf"))
-			if strings.Fields(string(a))[0] != strings.Fields(string(b))[0] {
-				t.Fatalf("a mixed set: %q and %q", a, b)
-			}
-			if want := map[bool]string{true: "new", false: "old"}[point == "committed"]; !strings.HasPrefix(string(a), want) {
-				t.Errorf("got %q, want the %s set", a, want)
-			}
-			if point != "before journal" && point != "committed" {
-				if onDisk, applied := next.Current(pair(dir, "old")); !onDisk || applied {
-					t.Errorf("undone: on disk %t, applied %t; want a reload to come", onDisk, applied)
-				}
-			}
-			if _, err := next.Apply(t.Context(), pair(dir, "next")); err != nil {
-				t.Fatal(err)
-			}
-			wantLive(t, dir, "next")
-		})
-	}
-}
-
 func TestModes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -197,6 +138,15 @@ func TestModes(t *testing.T) {
 	if _, err := g.Apply(t.Context(), file(File{Content: []byte("2"), Perms: 0o600, Backup: true})); err != nil || mode() != 0o600 {
 		t.Errorf("with perms: mode %o, %v", mode(), err)
 	}
+	if onDisk, _ := g.Current(file(File{Content: []byte("2"), Perms: 0o640})); onDisk {
+		t.Error("a file of another mode is what is wanted")
+	}
+	if onDisk, _ := g.Current(file(File{Content: []byte("2"), User: strconv.Itoa(os.Getuid() + 1)})); onDisk {
+		t.Error("another one's file is what is wanted")
+	}
+	if onDisk, applied := g.Current(file(File{Content: []byte("2"), Perms: 0o600, Backup: true})); !onDisk || !applied {
+		t.Errorf("the very file: on disk %t, applied %t", onDisk, applied)
+	}
 	if b, err := os.ReadFile(dest + ".bak"); err != nil || string(b) != "1" {
 		t.Errorf("backup: %q, %v", b, err)
 	}
@@ -207,17 +157,68 @@ func TestModes(t *testing.T) {
 
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	if err := ShellCommand("exit 3; true", 0).Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+	if err := ShellCommand("exit 3; true", 0).Reload(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("a failing command: %v", err)
 	}
-	if err := ShellCommand("echo broken >&2; false", 0).Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "broken") {
+	if err := ShellCommand("echo broken >&2; false", 0).Reload(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "broken") {
 		t.Errorf("its words: %v", err)
 	}
-	if err := ShellCommand("sleep 60 & wait", 50_000_000).Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "no end after 50ms") {
+	if err := ShellCommand("sleep 60 & wait", 50_000_000).Reload(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "no end after 50ms") {
 		t.Errorf("a command without end: %v", err)
 	}
-	if err := ShellCommand("true", 0).Reload(t.Context()); err != nil {
+	if err := ShellCommand("true", 0).Reload(t.Context(), ""); err != nil {
 		t.Errorf("true: %v", err)
+	}
+	for name, c := range map[string]struct {
+		script string
+		gentle time.Duration
+		want   string // in what it says at its end
+	}{
+		"heeds the signal": {"trap 'echo bye; exit 0' TERM; while :; do sleep 0.02; done", time.Minute, "bye"},
+		"does not":         {"trap 'echo heard' TERM; while :; do sleep 0.02; done", 200 * time.Millisecond, "heard"},
+	} {
+		slow := ShellCommand(c.script, 500*time.Millisecond)
+		slow.KillSignal, slow.KillTimeout = syscall.SIGTERM, c.gentle
+		if err := slow.Reload(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "no end after") || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("one that %s: %v", name, err)
+		}
+	}
+}
+
+// A command that wants a tree finds the staged files in their places among what is there.
+func TestCheckInTree(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, d := range []string{"conf", "elsewhere"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, text := range map[string]string{"conf/main": "old main", "conf/rules": "rules", "conf/gone": "x", "elsewhere/y": "y"} {
+		if err := os.WriteFile(at(name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := []File{
+		{Dest: at("conf/main"), Content: []byte("new main")}, {Dest: at("conf/gone"), Remove: true},
+		{Dest: at("conf/new/deep"), Content: []byte("deep"), CreateDirs: true},
+	}
+	for name, c := range map[string]struct{ cwd, command, want string }{
+		"beside the first": {"", "test \"$(cat main rules new/deep)\" = 'new mainrulesdeep' && ! test -e gone", ""},
+		"a folder":         {at("elsewhere"), "test \"$(cat y ../conf/main)\" = 'ynew main' && test \"$(cat $TEMPLATER_TREE" + at("conf/main") + ")\" = 'new main'", ""},
+		"its words":        {"", "echo $PWD/main is bad; exit 1", at("conf/main") + " is bad"},
+		"no such folder":   {at("nowhere"), "true ;", at("nowhere")},
+		"live is live":     {"", "test \"$(cat " + at("conf/main") + ")\" = 'old main'", ""},
+	} {
+		check := ShellCommand(c.command, 0)
+		check.Tree, check.Dir = true, c.cwd
+		g := group(t, &reloads{}, nil)
+		g.Checker = check
+		err := g.Check(t.Context(), files)
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "templater-tree")) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
 	}
 }
 

@@ -96,8 +96,9 @@ func (c *copier) include(pattern string, depth int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for dest := range c.staged { // one that is not there yet
-		if ok, err := filepath.Match(pattern, dest); err == nil && ok && !slices.Contains(paths, dest) {
+	paths = slices.DeleteFunc(paths, func(p string) bool { to, ok := c.staged[p]; return ok && to == "" }) // it goes
+	for dest, to := range c.staged {                                                                       // one that is not there yet
+		if to != "" && !slices.Contains(paths, dest) && comesUnder(pattern, dest) {
 			paths = append(paths, dest)
 		}
 	}
@@ -128,6 +129,20 @@ func (c *copier) include(pattern string, depth int) ([]byte, error) {
 	return out, nil
 }
 
+// comesUnder reports whether a pattern takes in a file that may not be there yet, also by
+// another name of its folder.
+func comesUnder(pattern, dest string) bool {
+	if ok, err := filepath.Match(pattern, dest); err == nil && ok {
+		return true
+	}
+	if _, err := os.Lstat(dest); err == nil { // then what leads there takes it in
+		return false
+	}
+	real := func(path string) string { return filepath.Join(resolve(filepath.Dir(path)), filepath.Base(path)) }
+	ok, err := filepath.Match(real(pattern), real(dest))
+	return err == nil && ok
+}
+
 // source is the file to read for one that is included: the staged one, also where only
 // a link of another name leads to its destination.
 func (c *copier) source(p string) string {
@@ -137,7 +152,7 @@ func (c *copier) source(p string) string {
 	}
 	real := resolve(p)
 	for dest, s := range c.staged {
-		if resolve(dest) == real {
+		if s != "" && resolve(dest) == real {
 			c.taken[dest] = true
 			return s
 		}

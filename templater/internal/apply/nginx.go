@@ -1,13 +1,13 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,9 +23,11 @@ type Nginx struct {
 	// PID is a process id, or a file that holds it. "" reads the configuration's pid file,
 	// and where that is of no use looks for a master process.
 	PID string
-	// Timeout bounds a check, and how long new workers are waited for. Default 5s.
+	// Timeout bounds how long new workers are waited for. Default 5s.
 	Timeout time.Duration
-	Log     *slog.Logger // may be nil
+	// CheckTimeout bounds a check, in which nginx may look names up. Default 10s.
+	CheckTimeout time.Duration
+	Log          *slog.Logger // may be nil
 
 	said map[string]bool // files of which sayLeftOut spoke; used by one apply at a time
 }
@@ -51,6 +53,9 @@ type Guard struct{}
 // Check looks at the staged files only.
 func (Guard) Check(_ context.Context, staged map[string]string) error {
 	for dest, path := range staged {
+		if path == "" { // it goes
+			continue
+		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return err
@@ -71,29 +76,47 @@ func (n *Nginx) Check(ctx context.Context, staged map[string]string) error {
 	if err := (Guard{}).Check(ctx, staged); err != nil {
 		return err
 	}
+	conf, whole, err := absolute(n.conf(), staged)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "templater-check")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	c := &copier{dir: dir, base: filepath.Dir(n.conf()), staged: staged, taken: map[string]bool{}}
-	main, err := c.candidate(n.conf())
+	c := &copier{dir: dir, base: filepath.Dir(conf), staged: whole, taken: map[string]bool{}}
+	main, err := c.candidate(conf)
 	if err != nil {
-		return fmt.Errorf("copy %s: %w", n.conf(), err)
+		return fmt.Errorf("copy %s: %w", conf, err)
 	}
-	n.sayLeftOut(staged, c.taken)
-	cmd := &Command{Argv: []string{n.bin(), "-t", "-q", "-c", main}, Timeout: n.timeout()}
+	n.sayLeftOut(whole, c.taken)
+	cmd := &Command{Argv: []string{n.bin(), "-t", "-q", "-c", main}, Timeout: cmp.Or(n.CheckTimeout, 10*time.Second)}
 	if err := cmd.run(ctx, nil); err != nil {
-		return errors.New(c.names(err.Error()))
+		return errors.New(fault(c.names(err.Error())))
 	}
 	return nil
+}
+
+// absolute gives the names as nginx knows them, wherever this process runs.
+func absolute(conf string, staged map[string]string) (string, map[string]string, error) {
+	whole := map[string]string{}
+	for dest, path := range staged {
+		dest, err := filepath.Abs(dest)
+		if err != nil {
+			return "", nil, err
+		}
+		whole[dest] = path
+	}
+	conf, err := filepath.Abs(conf)
+	return conf, whole, err
 }
 
 // sayLeftOut tells, once, of files that no include of nginx takes in: nginx neither
 // checks nor reads them.
 func (n *Nginx) sayLeftOut(staged map[string]string, taken map[string]bool) {
 	for dest := range staged {
-		if taken[dest] || n.said[dest] || n.Log == nil {
+		if staged[dest] == "" || taken[dest] || n.said[dest] || n.Log == nil {
 			continue
 		}
 		if n.said == nil {
@@ -113,36 +136,35 @@ func (n *Nginx) bin() string {
 
 // Reload signals the master and waits until it has new workers: a master that does not
 // like a configuration goes on with the old ones and says nothing.
-func (n *Nginx) Reload(ctx context.Context) error {
+func (n *Nginx) Reload(ctx context.Context, _ string) error {
 	pid, err := n.master()
 	if err != nil {
 		return err
 	}
-	before := workers(pid)
-	if err := syscall.Kill(pid, syscall.SIGHUP); errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("nginx is %w: process %d has ended", ErrNotRunning, pid)
-	} else if err != nil {
-		return fmt.Errorf("signal nginx (pid %d): %w", pid, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, n.timeout())
-	defer cancel()
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	for {
-		for _, w := range workers(pid) {
-			if !slices.Contains(before, w) {
-				return nil
-			}
+	return n.renewed(ctx, pid, func() error {
+		if err := syscall.Kill(pid, syscall.SIGHUP); errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("nginx is %w: process %d has ended", ErrNotRunning, pid)
+		} else if err != nil {
+			return fmt.Errorf("signal nginx (pid %d): %w", pid, err)
 		}
-		select {
-		case <-ctx.Done():
-			if !isMaster(pid) {
-				return fmt.Errorf("nginx is %w: process %d has ended", ErrNotRunning, pid)
-			}
-			return fmt.Errorf("nginx (pid %d) has no new workers %s after the signal: its error log says why", pid, n.timeout())
-		case <-look.C:
-		}
+		return nil
+	})
+}
+
+// Watched is a reload by other means that counts when nginx has new workers.
+func (n *Nginx) Watched(by Reloader) Reloader { return watched{n, by} }
+
+type watched struct {
+	nginx *Nginx
+	by    Reloader
+}
+
+func (w watched) Reload(ctx context.Context, generation string) error {
+	pid, err := w.nginx.master()
+	if err != nil {
+		return err
 	}
+	return w.nginx.renewed(ctx, pid, func() error { return w.by.Reload(ctx, generation) })
 }
 
 // master finds the process to signal. It never gives one that is no master: SIGHUP ends
@@ -225,48 +247,4 @@ func pidFile(conf string) string {
 		file = filepath.Join(filepath.Dir(conf), file)
 	}
 	return file
-}
-
-func isMaster(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && strings.HasPrefix(string(b), "nginx: master process")
-}
-
-// workers lists a process's children.
-func workers(pid int) []int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return childrenByStat(pid)
-	}
-	var out []int
-	for _, f := range strings.Fields(string(b)) {
-		if n, err := strconv.Atoi(f); err == nil {
-			out = append(out, n)
-		}
-	}
-	return out
-}
-
-// childrenByStat is for kernels that do not list children.
-func childrenByStat(parent int) []int {
-	procs, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil
-	}
-	var out []int
-	for _, p := range procs {
-		pid, err := strconv.Atoi(p.Name())
-		if err != nil {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join("/proc", p.Name(), "stat"))
-		if err != nil {
-			continue
-		}
-		_, rest, ok := strings.Cut(string(b), ") ")
-		if f := strings.Fields(rest); ok && len(f) > 1 && f[1] == strconv.Itoa(parent) {
-			out = append(out, pid)
-		}
-	}
-	return out
 }

@@ -3,13 +3,13 @@
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,38 +21,68 @@ import (
 type Config struct {
 	Consul    Consul        `config:"consul"`
 	Templates []*Template   `config:"template"`
-	Nginx     Nginx         `config:"nginx"`
 	Wait      Wait          `config:"wait"`
 	MaxStale  time.Duration `config:"max_stale"` // default 2s
+	// BlockWait is how long one query waits at the catalog for a change; default 60s. The
+	// catalog takes 10 minutes at most.
+	BlockWait time.Duration `config:"block_query_wait"`
+	Exec      Exec          `config:"exec"` // a program that lives as long as the templater
 	// TemplateErrorFatal is accepted; a template's error never ends the daemon.
 	TemplateErrorFatal *bool `config:"template_error_fatal"`
-
-	DefaultDelimiters Delimiters    `config:"default_delimiters"`
-	LogLevel          string        `config:"log_level"` // default info
-	LogJSON           bool          `config:"log_json"`
-	PIDFile           string        `config:"pid_file"`
-	ReloadSignal      string        `config:"reload_signal"` // accepted: SIGHUP
-	KillSignal        string        `config:"kill_signal"`   // accepted: SIGINT and SIGTERM both stop
-	BlockQueryWait    time.Duration `config:"block_query_wait"`
+	// FailLookup ends the templater where a template has never had its data, since a key is not
+	// there, for BlockWait.
+	FailLookup        bool       `config:"err_on_failed_lookup"`
+	DefaultDelimiters Delimiters `config:"default_delimiters"`
+	LogLevel          string     `config:"log_level"` // default info
+	LogFile           LogFile    `config:"log_file"`
+	Syslog            Syslog     `config:"syslog"`
+	PIDFile           string     `config:"pid_file"`
+	ReloadSignal      *Signal    `config:"reload_signal"` // default SIGHUP; none does not reload
+	KillSignal        *Signal    `config:"kill_signal"`   // default SIGINT; SIGTERM stops always
+	Once              bool       `config:"once"`
+	ParseOnly         bool       `config:"parse_only"` // read everything, and end
 
 	// Ours.
+
+	Groups         []*Group      `config:"group"`
+	Nginx          Nginx         `config:"nginx"`
+	LogJSON        bool          `config:"log_json"`
 	Listen         string        `config:"listen"`          // status page; "" is off
+	Announce       bool          `config:"announce"`        // tell the catalog how this templater is
+	HTTP           HTTP          `config:"http"`            // its address again, as a block
 	ReloadInterval time.Duration `config:"reload_interval"` // shortest pause between two reloads of a group; default 200ms
 	Hold           time.Duration `config:"hold"`            // how long a catalog that forgot everything is not believed; default 30s
-	WatchFiles     *bool         `config:"watch_files"`     // follow edits of templates; default true
+	Guard          Guard         `config:"guard"`           // of groups that have none of their own
+	// RemovalDelay keeps an instance that vanished for so long, in case it comes back.
+	RemovalDelay time.Duration `config:"removal_delay"`
+	Catalog      Catalog       `config:"catalog"`
+	WatchFiles   *bool         `config:"watch_files"` // follow edits of templates; default true
 
-	Once bool `config:"once"`
-	Dry  bool `config:"-"`
+	Dry     bool          `config:"-"`
+	Timeout time.Duration `config:"-"` // of Once; 0 waits for ever
 }
 
 // Consul is where the catalog is.
 type Consul struct {
-	Address   string `config:"address"`
-	Token     string `config:"token"`
-	TokenFile string `config:"token_file"`
-	Auth      Auth   `config:"auth"`
-	SSL       SSL    `config:"ssl"`
-	Retry     Retry  `config:"retry"`
+	Address   string    `config:"address"`
+	Token     string    `config:"token"`
+	TokenFile string    `config:"token_file"`
+	Auth      Auth      `config:"auth"`
+	SSL       SSL       `config:"ssl"`
+	Retry     Retry     `config:"retry"`
+	Transport Transport `config:"transport"`
+}
+
+// Transport bounds the connections to the catalog. What is 0 has its default.
+type Transport struct {
+	DialKeepAlive       time.Duration `config:"dial_keep_alive"`         // default 30s
+	DialTimeout         time.Duration `config:"dial_timeout"`            // default 30s
+	DisableKeepAlives   bool          `config:"disable_keep_alives"`     // a connection for each question
+	IdleConnTimeout     time.Duration `config:"idle_conn_timeout"`       // default 90s
+	MaxIdleConns        int           `config:"max_idle_conns"`          // default 100
+	MaxIdleConnsPerHost int           `config:"max_idle_conns_per_host"` // default 100
+	MaxConnsPerHost     int           `config:"max_conns_per_host"`      // default 0: one for each watch
+	TLSHandshakeTimeout time.Duration `config:"tls_handshake_timeout"`   // default 10s
 }
 
 // UnmarshalText takes the address alone, as old files have it.
@@ -72,6 +102,7 @@ type SSL struct {
 	Cert       string `config:"cert"`
 	Key        string `config:"key"`
 	CACert     string `config:"ca_cert"`
+	CACertPEM  string `config:"ca_cert_bytes"` // the certificate itself
 	CAPath     string `config:"ca_path"`
 	ServerName string `config:"server_name"`
 }
@@ -90,130 +121,54 @@ type Delimiters struct {
 	Right string `config:"right"`
 }
 
+// LogFile is a file for the log, and when it is exchanged for a new one.
+type LogFile struct {
+	Path     string        `config:"path"`
+	Bytes    int           `config:"log_rotate_bytes"`     // at this size; 0 is off
+	Duration time.Duration `config:"log_rotate_duration"`  // after so long; default 24h
+	MaxFiles int           `config:"log_rotate_max_files"` // old ones to keep; 0 keeps all, -1 none
+}
+
+// Syslog sends the log there too.
+type Syslog struct {
+	Enabled  bool   `config:"enabled"`
+	Facility string `config:"facility"` // default LOCAL0
+	Name     string `config:"name"`     // default templater
+}
+
+// HTTP is the status page.
+type HTTP struct {
+	Listen string `config:"listen"`
+}
+
+// Catalog says what to do without one.
+type Catalog struct {
+	// OnLoss is keep (default): the last good files stay; exit: end after MaxAge; fallback:
+	// after MaxAge templates that have one give their fallback.
+	OnLoss string        `config:"on_loss"`
+	MaxAge time.Duration `config:"max_age"` // how long the catalog may be away
+	// StateFile keeps what the catalog said last, so that a start while it is away renders
+	// that. It holds values of keys: mode 0600. Default none.
+	StateFile string `config:"state_file"`
+}
+
 // Nginx turns the preset on, with what is not found by itself.
 type Nginx struct {
 	Enabled bool   `config:"enabled"`
 	Conf    string `config:"conf"`
 	Bin     string `config:"bin"`
 	PID     string `config:"pid"`
-}
-
-// Template is one file to render.
-type Template struct {
-	Source        string        `config:"source"`
-	Contents      string        `config:"contents"`
-	Destination   string        `config:"destination"`
-	CreateDirs    *bool         `config:"create_dest_dirs"` // default true
-	Command       Words         `config:"command"`
-	Timeout       time.Duration `config:"command_timeout"` // default 30s
-	Exec          Exec          `config:"exec"`
-	Check         Words         `config:"check"` // ours: has to succeed before anything is replaced
-	Perms         Mode          `config:"perms"`
-	User          string        `config:"user,uid"`
-	Group         string        `config:"group,gid"`
-	Backup        bool          `config:"backup"`
-	Left          string        `config:"left_delimiter"`
-	Right         string        `config:"right_delimiter"`
-	ErrMissingKey bool          `config:"error_on_missing_key"`
-	ErrFatal      *bool         `config:"error_fatal"` // accepted
-	Wait          Wait          `config:"wait"`
-	Denylist      []string      `config:"function_denylist,function_blacklist"`
-	Sandbox       string        `config:"sandbox_path"`
-}
-
-// Exec is the newer form of a command.
-type Exec struct {
-	Command Words         `config:"command"`
-	Timeout time.Duration `config:"timeout"`
-}
-
-// Words is a command: one string for a shell, or a list.
-type Words struct {
-	Shell string
-	Argv  []string
-}
-
-// UnmarshalJSON reads a string or a list of strings.
-func (w *Words) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '[' {
-		return json.Unmarshal(b, &w.Argv)
-	}
-	return json.Unmarshal(b, &w.Shell)
-}
-
-// Empty reports whether there is no command.
-func (w Words) Empty() bool { return w.Shell == "" && len(w.Argv) == 0 }
-
-// String names the command; equal commands have equal names.
-func (w Words) String() string {
-	if w.Shell != "" {
-		return w.Shell
-	}
-	return strings.Join(w.Argv, "\x00")
-}
-
-// Mode is a file mode, octal as a string or number: 0644, "644", "0o644".
-type Mode os.FileMode
-
-// UnmarshalJSON reads the mode.
-func (m *Mode) UnmarshalJSON(b []byte) error {
-	text := strings.Trim(string(b), `"`)
-	n, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
-	if err != nil {
-		return fmt.Errorf("perms %s: want an octal mode like \"0644\"", b)
-	}
-	*m = Mode(n)
-	return nil
-}
-
-// Wait is how long to wait for quiet: at least Min since the last change, at most Max
-// since the first.
-type Wait struct{ Min, Max time.Duration }
-
-// UnmarshalJSON reads "1s:5s", "1s", or {min, max}.
-func (w *Wait) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
-		var s string
-		if err := json.Unmarshal(b, &s); err != nil {
-			return err
-		}
-		return w.Set(s)
-	}
-	var o struct{ Min, Max string }
-	if err := json.Unmarshal(b, &o); err != nil {
-		return errors.New("wait: want \"MIN:MAX\" or min and max")
-	}
-	return w.Set(strings.Trim(o.Min+":"+o.Max, ":"))
-}
-
-// Set reads "MIN[:MAX]"; MAX is four times MIN where it is not said.
-func (w *Wait) Set(s string) error {
-	if s == "" {
-		return nil
-	}
-	first, second, both := strings.Cut(s, ":")
-	lo, err := time.ParseDuration(first)
-	if err != nil {
-		return fmt.Errorf("wait %q: want MIN or MIN:MAX, such as 500ms:5s", s)
-	}
-	hi := 4 * lo
-	if both {
-		if hi, err = time.ParseDuration(second); err != nil {
-			return fmt.Errorf("wait %q: want MIN or MIN:MAX, such as 500ms:5s", s)
-		}
-	}
-	if lo < 0 || hi < lo {
-		return fmt.Errorf("wait %q: MIN may not be negative, and MAX not below MIN", s)
-	}
-	w.Min, w.Max = lo, hi
-	return nil
+	// Generation is an address, host:port or unix:/path, on which nginx shall say which
+	// generation it serves, so that a reload is proven by nginx itself. Default off.
+	Generation string `config:"generation"`
+	// MaxDraining is how many old workers may still serve long connections before the next
+	// reload waits for some to end, up to 10s. Default 16, -1 never waits.
+	MaxDraining int `config:"max_draining"`
 }
 
 // ignored are keys of consul-template that have no meaning here.
 var ignored = []string{
-	"vault", "vault.*", "nomad", "nomad.*", "deduplicate", "deduplicate.*", "syslog", "syslog.*", "log_file", "log_file.*", "exec", "exec.*",
-	"parse_only", "err_on_failed_lookup", "consul.namespace", "consul.transport", "consul.transport.*",
-	"template.exec.*",
+	"vault", "vault.*", "nomad", "nomad.*", "deduplicate", "deduplicate.*", "retry", "consul.namespace",
 }
 
 // Default is the configuration before files and flags.
@@ -221,19 +176,28 @@ func Default() *Config {
 	return &Config{MaxStale: 2 * time.Second, LogLevel: "info", ReloadInterval: 200 * time.Millisecond, Hold: 30 * time.Second}
 }
 
-// ReadFiles lays files, or whole directories, over c. Warnings are for the log.
+// ReadFiles lays files over c, and of directories all files in the order of their names,
+// those of folders below included. Warnings are for the log.
 func (c *Config) ReadFiles(paths []string) (warnings []string, err error) {
 	for _, p := range paths {
-		sources, err := config.ReadPath(p, "")
+		p, err := filepath.EvalSymlinks(p) // a folder that is mounted in is often a link
 		if err != nil {
-			return warnings, err
+			return warnings, fmt.Errorf("read configuration: %w", err)
 		}
-		for _, s := range sources {
-			w, err := c.lay(s)
-			warnings = append(warnings, w...)
-			if err != nil {
-				return warnings, err
+		err = filepath.WalkDir(p, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
 			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			w, err := c.ReadText(path, string(b))
+			warnings = append(warnings, w...)
+			return err
+		})
+		if err != nil {
+			return warnings, fmt.Errorf("read configuration: %w", err)
 		}
 	}
 	return warnings, nil
@@ -241,39 +205,100 @@ func (c *Config) ReadFiles(paths []string) (warnings []string, err error) {
 
 // ReadText lays a piece of configuration over c.
 func (c *Config) ReadText(name, text string) ([]string, error) {
-	s, err := config.Parse(name, []byte(text), "")
+	format := "hcl" // whatever it is called, as consul-template does
+	if strings.HasPrefix(strings.TrimSpace(text), "{") {
+		format = "json"
+	}
+	s, err := config.Parse(name, []byte(text), format)
 	if err != nil {
 		return nil, err
 	}
-	return c.lay(s)
-}
-
-func (c *Config) lay(s *config.Source) ([]string, error) { return s.Decode(c, ignored...) }
-
-// ParseTemplate reads a flag's "IN:OUT[:CMD]".
-func ParseTemplate(text string) (*Template, error) {
-	parts := strings.SplitN(text, ":", 3)
-	if len(parts) < 2 || parts[0] == "" || parts[1] == "" {
-		return nil, fmt.Errorf("-template %q: want SOURCE:DESTINATION[:COMMAND]", text)
-	}
-	t := &Template{Source: parts[0], Destination: parts[1]}
-	if len(parts) == 3 {
-		t.Command.Shell = parts[2]
-	}
-	return t, nil
+	return s.Decode(c, ignored...)
 }
 
 // Validate completes the configuration, and reports everything that is wrong with it.
 func (c *Config) Validate() error {
-	var errs []error
+	errs := negative("", reflect.ValueOf(c).Elem())
 	if _, err := daemon.Level(c.LogLevel); err != nil {
 		errs = append(errs, fmt.Errorf("log_level: %w", err))
 	}
-	if len(c.Templates) == 0 {
+	if c.Listen == "" {
+		c.Listen = c.HTTP.Listen
+	}
+	if w := c.BlockWait; w < 0 || w > 10*time.Minute {
+		errs = append(errs, fmt.Errorf("block_query_wait %s: want up to 10m", w))
+	} else if w == 0 {
+		c.BlockWait = time.Minute
+	}
+	errs = append(errs, oneOf("catalog: on_loss", c.Catalog.OnLoss, "keep", "exit", "fallback"))
+	if how := c.Catalog.OnLoss; (how == "exit" || how == "fallback") && c.Catalog.MaxAge <= 0 {
+		errs = append(errs, fmt.Errorf("catalog: on_loss %s needs max_age, such as \"10m\"", how))
+	}
+	if !slices.ContainsFunc(c.All(), func(t *Template) bool { return t.Fallback != "" }) == (c.Catalog.OnLoss == "fallback") {
+		errs = append(errs, errors.New("catalog: on_loss fallback and a template's fallback need one another"))
+	}
+	errs = append(errs, c.validateTemplates(), share("guard", c.Guard.MaxShrinkPercent)) // which completes them
+	names := map[string]bool{}
+	for _, g := range c.Groups {
+		if g.Name == "" {
+			errs = append(errs, errors.New("a group needs a name: group \"edge\" { … }"))
+		} else if names[g.Name] {
+			errs = append(errs, fmt.Errorf("group %q: there are two of that name", g.Name))
+		}
+		names[g.Name] = true
+		errs = append(errs, g.validate())
+	}
+	return errors.Join(errs...)
+}
+
+// negative reports each duration below zero, by its key.
+func negative(path string, v reflect.Value) (errs []error) {
+	switch {
+	case v.Kind() == reflect.Pointer && !v.IsNil():
+		return negative(path, v.Elem())
+	case v.Type() == reflect.TypeFor[time.Duration]() && v.Int() < 0:
+		return []error{fmt.Errorf("%s = %q: a duration may not be negative", path, time.Duration(v.Int()))}
+	case v.Kind() == reflect.Slice:
+		for i := range v.Len() {
+			errs = append(errs, negative(path, v.Index(i))...)
+		}
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			if name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("config"), ","); name != "" && name != "-" {
+				errs = append(errs, negative(strings.TrimPrefix(path+"."+name, "."), v.Field(i))...)
+			}
+		}
+	}
+	return errs
+}
+
+// doubts are what is hardly meant.
+func (c *Config) doubts() (warnings []string) {
+	for _, t := range c.All() {
+		if n := t.Perms; n > 0o777 {
+			warnings = append(warnings, fmt.Sprintf("%s: perms %d is, as a decimal number, mode %04o: write an octal mode like \"0644\"", t.Name(), n, n))
+		}
+	}
+	return warnings
+}
+
+// All gives every template, those in groups too.
+func (c *Config) All() []*Template {
+	all := append([]*Template{}, c.Templates...)
+	for _, g := range c.Groups {
+		all = append(all, g.Templates...)
+	}
+	return all
+}
+
+func (c *Config) validateTemplates() error {
+	var errs []error
+	all := c.All()
+	if len(all) == 0 && c.Exec.Command.Empty() {
 		errs = append(errs, errors.New("there is nothing to render: give -template SOURCE:DESTINATION, or a configuration with template blocks (-config)"))
 	}
 	seen := map[string]bool{}
-	for i, t := range c.Templates {
+	for i, t := range all {
 		name := t.Source
 		if name == "" {
 			name = fmt.Sprintf("template %d", i+1)
@@ -282,62 +307,20 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: give a source or contents, one of them", name))
 		}
 		if t.Destination == "" && !c.Dry {
-			errs = append(errs, fmt.Errorf("%s: the destination is missing", name))
+			errs = append(errs, fmt.Errorf("%s: the destination is missing (-template SOURCE:DESTINATION[:COMMAND])", name))
 		}
 		if dest := filepath.Clean(t.Destination); t.Destination != "" && seen[dest] {
 			errs = append(errs, fmt.Errorf("%s: two templates write to it", dest))
 		} else {
 			seen[dest] = true
 		}
-		if t.Command.Empty() {
-			t.Command = t.Exec.Command
-			if t.Timeout == 0 {
-				t.Timeout = t.Exec.Timeout
-			}
+		if t.Fallback != "" && t.ForEach != "" {
+			errs = append(errs, fmt.Errorf("%s: fallback is one file, for_each makes several", name))
 		}
-		if t.Left == "" {
-			t.Left = c.DefaultDelimiters.Left
+		if err := share("guard", t.Guard.MaxShrinkPercent); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
-		if t.Right == "" {
-			t.Right = c.DefaultDelimiters.Right
-		}
-		if t.Wait == (Wait{}) {
-			t.Wait = c.Wait
-		}
+		t.complete(c)
 	}
 	return errors.Join(errs...)
-}
-
-// Group is the templates that go live together.
-type Group struct {
-	Name      string
-	Templates []*Template
-	Nginx     bool
-}
-
-// Groups puts templates with the same command into one group, those without a command
-// each into one of their own; with the nginx preset, templates without a command are
-// nginx's.
-func (c *Config) Groups() []*Group {
-	var out []*Group
-	for _, t := range c.Templates {
-		key, nginx := t.Command.String(), false
-		if t.Command.Empty() && c.Nginx.Enabled {
-			key, nginx = "nginx", true
-		}
-		i := slices.IndexFunc(out, func(g *Group) bool { return key != "" && g.Name == key })
-		if i < 0 {
-			name := key
-			if name == "" {
-				name = t.Destination
-			}
-			out = append(out, &Group{Name: name, Nginx: nginx})
-			i = len(out) - 1
-		}
-		out[i].Templates = append(out[i].Templates, t)
-	}
-	for _, g := range out { // what people see
-		g.Name = strings.ReplaceAll(g.Name, "\x00", " ")
-	}
-	return out
 }

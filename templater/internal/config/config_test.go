@@ -70,10 +70,10 @@ template {
 	if one.Perms != 0o600 || !one.Backup || one.Command.Shell != "service nginx reload" || one.Wait != (Wait{5 * time.Second, 10 * time.Second}) {
 		t.Errorf("the first template: %+v", one)
 	}
-	if len(two.Command.Argv) != 1 || two.Wait != (Wait{time.Second, 4 * time.Second}) {
+	if two.Command.Shell != "service nginx reload" || two.Wait != (Wait{time.Second, 4 * time.Second}) {
 		t.Errorf("the second template: %+v", two)
 	}
-	if strings.Join(three.Command.Argv, " ") != "nginx -s reload" || three.Timeout != 5*time.Second {
+	if strings.Join(three.Command.Argv, " ") != "nginx -s reload" || *three.Timeout != 5*time.Second {
 		t.Errorf("the third template: %+v", three)
 	}
 	if len(warnings) != 1 || !strings.Contains(warnings[0], "vault") {
@@ -92,7 +92,7 @@ func TestGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, g := range c.Groups() {
+	for _, g := range c.AllGroups() {
 		line := g.Name + ":"
 		for _, t := range g.Templates {
 			line += t.Source
@@ -103,7 +103,7 @@ func TestGroups(t *testing.T) {
 		t.Errorf("groups: %v, want %s", got, want)
 	}
 	c.Nginx.Enabled = false
-	if n := len(c.Groups()); n != 4 {
+	if n := len(c.AllGroups()); n != 4 {
 		t.Errorf("%d groups without the preset, want 4: files without a command stand alone", n)
 	}
 }
@@ -124,14 +124,18 @@ func TestRefused(t *testing.T) {
 		usage bool
 	}{
 		"unknown flag":      {[]string{"-templat=x:y"}, "did you mean -template?", true},
-		"no destination":    {[]string{"-template=x"}, "SOURCE:DESTINATION", true},
+		"no destination":    {[]string{"-template=x"}, "SOURCE:DESTINATION", false},
+		"nowhere":           {[]string{"-template=x:"}, "SOURCE:DESTINATION", true},
 		"bad wait":          {[]string{"-wait=5s:1s"}, "MAX not below MIN", true},
-		"a word":            {[]string{"run"}, "is no flag", true},
+		"a word":            {[]string{"runn"}, "is no command", true},
 		"nothing to render": {nil, "nothing to render", false},
 		"two for one file":  {[]string{"-template=a:/x", "-template=b:/x"}, "two templates write to it", false},
 		"unknown key":       {[]string{"-config=" + file("a.hcl", "templte {\n}\n")}, "did you mean template?", false},
 		"two sources":       {[]string{"-config=" + file("b.hcl", "template {\n  source = \"a\"\n  contents = \"b\"\n  destination = \"c\"\n}\n")}, "one of them", false},
+		"no fallback":       {[]string{"-config=" + file("d.hcl", "catalog {\n  on_loss = \"fallback\"\n  max_age = \"1m\"\n}\ntemplate {\n  source = \"a\"\n  destination = \"c\"\n}\n")}, "need one another", false},
 		"bad perms":         {[]string{"-config=" + file("c.json", `{"template": {"source": "a", "destination": "b", "perms": "rw"}}`)}, "octal", false},
+		"cut off":           {[]string{"-config=" + file("e.json", `{"template": {"source": "a", "destination": `)}, "ends in the middle", false},
+		"JSON in an HCL":    {[]string{"-config=" + file("f.hcl", `{"template": {"source": "a", "destination": "b", "perms": "rw"}}`)}, "octal", false},
 		"no such file":      {[]string{"-config=/nowhere"}, "/nowhere", false},
 	} {
 		in, err := ParseFlags(c.args)
@@ -157,7 +161,184 @@ func TestHelp(t *testing.T) {
 			t.Errorf("the help lacks %s", want)
 		}
 	}
-	if _, err := ParseFlags([]string{"-h"}); !errors.Is(err, ErrHelp) {
-		t.Errorf("-h: %v", err)
+	for _, args := range [][]string{{"-h"}, {"help"}, {"plan", "--help"}} {
+		if _, err := ParseFlags(args); !errors.Is(err, ErrHelp) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
+// The configurations of docs/templater.md are valid as they stand there.
+func TestDocumentedConfigurations(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../../docs/templater.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(b), "```hcl\n")[1:]
+	if len(blocks) < 2 {
+		t.Fatalf("%d configurations were found", len(blocks))
+	}
+	for i, block := range blocks {
+		text, _, _ := strings.Cut(block, "```")
+		c := Default()
+		if w, err := c.ReadText("templater.md", text); err != nil || len(w) > 0 {
+			t.Errorf("configuration %d: %v, %v", i, w, err)
+			continue
+		}
+		if err := c.Validate(); err != nil {
+			t.Errorf("configuration %d: %v", i, err)
+		}
+		c.AllGroups()
+	}
+}
+
+// Every command and flag of the help stands on the page, or is named with its kin.
+func TestDocumentedFlags(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../../../docs/templater.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(b)
+	for _, c := range Commands {
+		if !strings.Contains(page, "| `"+c.Name) {
+			t.Errorf("command %s is not on the page", c.Name)
+		}
+	}
+	_, help := (&Invocation{}).flags()
+	for _, h := range help {
+		name, _, _ := strings.Cut(h.name, " ")
+		kin := false
+		for _, family := range []string{"consul-", "exec-", "log-rotate", "syslog", "default-", "parse-only", "version"} {
+			kin = kin || strings.HasPrefix(name, family)
+		}
+		if !kin && !strings.Contains(page, "-"+name) {
+			t.Errorf("-%s is not on the page", name)
+		}
+	}
+}
+
+// Whatever is wrong with a group is said, with its name.
+func TestGroupFaults(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`group "a" {}`: "has no template",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n }\n reload {\n systemd = \"x\"\n docker = \"y\"\n }\n}":                                                 "give one of",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n }\n verify {\n mode = \"generation\"\n }\n}":                                                            "needs an address",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n }\n write_mode = \"copy\"\n}":                                                                           "want one of",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n }\n guard {\n max_shrink_percent = 120\n }\n}":                                                          "from 0 to 100",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n }\n check {\n command = \"x\"\n stage = \"dir\"\n }\n}":                                                 "want one of file, tree",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n }\n check {\n command = \"x\"\n cwd = \"here\"\n }\n}":                                                  "want an absolute path",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n }\n check {\n stage = \"tree\"\n }\n}":                                                                  "there is none",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n }\n reload {\n command = \"x\"\n retry = \"0s:1m\"\n }\n}":                                              "more than 0",
+		"template {\n contents = \"x\"\n destination = \"/x\"\n}\ncatalog {\n on_loss = \"exit\"\n}":                                                                                    "needs max_age",
+		"group \"a\" {\n template {\n contents = \"x\"\n destination = \"/x\"\n command = \"one\"\n }\ntemplate {\n contents = \"x\"\n destination = \"/y\"\n command = \"two\"\n }\n}": "would not run",
+		"group \"a\" {\n nginx = true\n template {\n contents = \"x\"\n destination = \"/x\"\n exec {\n command = \"one\"\n }\n }\n}":                                                   "would not run",
+		"group \"a\" {\n reload {\n systemd = \"x\"\n }\n template {\n contents = \"x\"\n destination = \"/x\"\n command = \"one\"\n }\n}":                                              "would not run",
+		"template {\n contents = \"x\"\n destination = \"/x\"\n guard {\n max_shrink_percent = 101\n }\n}":                                                                              "from 0 to 100",
+		"template {\n contents = \"x\"\n destination = \"/x\"\n}\nguard {\n max_shrink_percent = -1\n}":                                                                                 "from 0 to 100",
+		"template {\n contents = \"x\"\n destination = \"/x\"\n wait {\n mim = \"5s\"\n }\n}":                                                                                           "template.wait.mim",
+		"template {\n contents = \"x\"\n destination = \"/x\"\n command = 5\n}":                                                                                                         "want a command",
+		"template {\n contents = \"x\"\n destination = \"/x\"\n command_timeout = \"-5s\"\n}":                                                                                           "template.command_timeout = \"-5s\"",
+		"template {\n contents = \"x\"\n destination = \"/x\"\n}\nexec {\n splay = \"-1ms\"\n}":                                                                                         "exec.splay",
+		"template {\n contents = \"x\"\n destination = \"/x\"\n}\nreload_signal = \"SIGNOTHING\"":                                                                                       "SIGHUP",
+	} {
+		c := Default()
+		_, err := c.ReadText("x.hcl", text)
+		if err == nil {
+			err = c.Validate()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// What is hardly meant is said; the level of the log is the flag's, the file's, the
+// environment's.
+func TestDoubts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.hcl")
+	text := "template {\n source = \"/in\"\n destination = \"/out\"\n perms = 644\n}\ntemplate {\n source = \"/in\"\n destination = \"/two\"\n perms = 420\n}\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CT_LOG", "debug")
+	for want, args := range map[string][]string{"debug": {"-config", path}, "info": {"-log-level=info", "-config", path}} {
+		in, err := ParseFlags(args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, warnings, err := in.Load()
+		if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "1204") || c.LogLevel != want {
+			t.Errorf("%v: level %q, warnings %q, %v", args, c.LogLevel, warnings, err)
+		}
+	}
+	in, err := ParseFlags([]string{"-dry", "-template=x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := in.Load(); err != nil {
+		t.Errorf("a look at a template without a destination: %v", err)
+	}
+}
+
+// Limits of connections and waits come from files and flags.
+func TestTransport(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.hcl")
+	text := `
+consul {
+  ssl {
+    enabled       = true
+    ca_cert_bytes = "-----BEGIN CERTIFICATE-----"
+  }
+  transport {
+    dial_keep_alive         = "1s"
+    dial_timeout            = "2s"
+    disable_keep_alives     = true
+    idle_conn_timeout       = "3s"
+    max_idle_conns          = 4
+    max_idle_conns_per_host = 5
+    max_conns_per_host      = 6
+    tls_handshake_timeout   = "7s"
+  }
+}
+block_query_wait = "8s"
+catalog {
+  state_file = "/var/lib/templater/catalog.json"
+}
+err_on_failed_lookup = true
+template {
+  source      = "/in"
+  destination = "/out"
+}
+`
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	load := func(args ...string) (*Config, []string, error) {
+		in, err := ParseFlags(append([]string{"-config", path}, args...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in.Load()
+	}
+	c, warnings, err := load("-consul-transport-dial-timeout=9s", "-consul-transport-max-idle-conns-per-host=10")
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	want := Transport{time.Second, 9 * time.Second, true, 3 * time.Second, 4, 10, 6, 7 * time.Second}
+	if c.Consul.Transport != want || c.BlockWait != 8*time.Second || c.Catalog.StateFile != "/var/lib/templater/catalog.json" {
+		t.Errorf("got %+v, %s, %q, want %+v", c.Consul.Transport, c.BlockWait, c.Catalog.StateFile, want)
+	}
+	if c.Consul.SSL.CACertPEM != "-----BEGIN CERTIFICATE-----" || !c.FailLookup {
+		t.Errorf("ca_cert_bytes %q, err_on_failed_lookup %t", c.Consul.SSL.CACertPEM, c.FailLookup)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(text, `"8s"`, `"11m"`, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := load(); err == nil || !strings.Contains(err.Error(), "block_query_wait") {
+		t.Errorf("eleven minutes: %v", err)
 	}
 }

@@ -4,12 +4,38 @@ package guard
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // Upstreams counts the servers of each upstream block in an nginx configuration.
 func Upstreams(conf []byte) map[string]int {
 	out := map[string]int{}
+	upstreams(conf, func(name string, server []string) {
+		out[name] += 0
+		if server != nil {
+			out[name]++
+		}
+	})
+	return out
+}
+
+// Places are the addresses of the servers of all upstreams that are not marked down, each
+// once, in order.
+func Places(conf []byte) []string {
+	var out []string
+	upstreams(conf, func(_ string, server []string) {
+		if len(server) > 1 && !slices.Contains(server, "down") {
+			out = append(out, server[1])
+		}
+	})
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// upstreams hands the name of every upstream block to f, with nil, and then the words of
+// each of its servers.
+func upstreams(conf []byte, f func(name string, server []string)) {
 	name, depth, start := "", 0, true
 	var words []string
 	Tokens(conf, func(t Token) {
@@ -18,7 +44,7 @@ func Upstreams(conf []byte) map[string]int {
 			if depth == 0 || name == "" {
 				if len(words) == 2 && words[0] == "upstream" {
 					name = words[1]
-					out[name] += 0
+					f(name, nil)
 				}
 			}
 			depth++
@@ -29,7 +55,7 @@ func Upstreams(conf []byte) map[string]int {
 			words, start = nil, true
 		case t.Text == ";" && !t.Quoted:
 			if name != "" && len(words) > 0 && words[0] == "server" {
-				out[name]++
+				f(name, words)
 			}
 			words, start = nil, true
 		default:
@@ -39,7 +65,6 @@ func Upstreams(conf []byte) map[string]int {
 			start = false
 		}
 	})
-	return out
 }
 
 // Empty names an upstream without a server, "" where there is none. A file that is no
@@ -58,6 +83,24 @@ func Blank(conf []byte) bool {
 	blank := true
 	Tokens(conf, func(Token) { blank = false })
 	return blank
+}
+
+// Same reports whether two configurations say the same to nginx: they differ in space and
+// comments only.
+func Same(a, b []byte) bool {
+	return slices.Equal(words(a), words(b))
+}
+
+func words(conf []byte) []string {
+	var out []string
+	Tokens(conf, func(t Token) {
+		if t.Quoted {
+			out = append(out, "\""+t.Text)
+			return
+		}
+		out = append(out, t.Text)
+	})
+	return out
 }
 
 // Servers counts all servers of all upstreams.

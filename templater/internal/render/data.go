@@ -1,5 +1,7 @@
 package render
 
+import consul "github.com/hashicorp/consul/api"
+
 // Values of dependencies, with the field names that templates written for
 // consul-template use.
 
@@ -8,7 +10,6 @@ type Instance struct {
 	Node                   string
 	NodeID                 string
 	NodeAddress            string
-	NodeDatacenter         string
 	NodeTaggedAddresses    map[string]string
 	NodeMeta               map[string]string
 	ServiceMeta            map[string]string
@@ -17,7 +18,7 @@ type Instance struct {
 	ID                     string
 	Name                   string
 	Tags                   []string // sorted
-	Checks                 []Check
+	Checks                 consul.HealthChecks
 	Status                 string
 	Port                   int
 	Weights                Weights
@@ -31,12 +32,6 @@ type TaggedAddress struct {
 
 // Weights are an instance's shares of traffic.
 type Weights struct{ Passing, Warning int }
-
-// Check is a check of an instance or its node.
-type Check struct {
-	Node, CheckID, Name, Status, Notes, Output, ServiceID, ServiceName string
-	ServiceTags                                                        []string
-}
 
 // ServiceName is a service with the tags of its instances, sorted.
 type ServiceName struct {

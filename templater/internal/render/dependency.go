@@ -34,7 +34,18 @@ type Dependency struct {
 }
 
 // String names the dependency as a template writes it.
-func (d Dependency) String() string {
+func (d Dependency) String() string { return fmt.Sprintf("%s(%s)", d.Kind, d.text(d.Filter)) }
+
+// what names it for counting: which instances, where a template says more than the
+// service's name.
+func (d Dependency) what() string {
+	if d.Filter == "passing" {
+		return d.text("")
+	}
+	return d.text(d.Filter)
+}
+
+func (d Dependency) text(filter string) string {
 	name := d.Name
 	if d.Tag != "" {
 		name = d.Tag + "." + name
@@ -45,10 +56,10 @@ func (d Dependency) String() string {
 	if d.Near != "" {
 		name += "~" + d.Near
 	}
-	if d.Filter != "" {
-		name += "|" + d.Filter
+	if filter != "" {
+		name += "|" + filter
 	}
-	return fmt.Sprintf("%s(%s)", d.Kind, name)
+	return name
 }
 
 // The grammar of what stands in a template's string.

@@ -15,25 +15,59 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"text/template"
 	"time"
 	"unicode"
 
+	"github.com/BurntSushi/toml"
 	"github.com/Masterminds/sprig/v3"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v2"
 )
 
-// functions is everything a template may call.
-func (e *execution) functions(t *template.Template) template.FuncMap {
+// bound are the functions that belong to one execution.
+func (e *execution) bound(t *template.Template) template.FuncMap {
 	f := template.FuncMap{
-		"service": e.service, "instances": e.instances, "services": e.services, "node": e.node, "nodes": e.nodes, "datacenters": e.datacenters,
+		"service": e.service, "safeService": e.safeService, "instances": e.passing, "services": e.services, "node": e.node, "nodes": e.nodes, "datacenters": e.datacenters,
 		"key": e.key, "keyExists": e.keyExists, "keyOrDefault": e.keyOrDefault,
 		"ls": e.list(true, false), "safeLs": e.list(true, true), "tree": e.list(false, false), "safeTree": e.list(false, true),
-		"file": e.file, "env": os.Getenv, "mustEnv": mustEnv, "envOrDefault": envOrDefault,
+		"file":            e.file,
 		"scratch":         func() *Scratch { return e.scratch },
 		"executeTemplate": executeTemplate(t),
 	}
-	for _, m := range []template.FuncMap{textFuncs, listFuncs, codecFuncs, mathFuncs, nginxFuncs} {
+	if e.collect != nil {
+		f[collector] = e.collect
+	}
+	return e.withoutDenied(f)
+}
+
+// functions is everything a template may call.
+func (e *execution) functions(t *template.Template) template.FuncMap {
+	f := maps.Clone(free())
+	maps.Copy(f, e.bound(t))
+	return e.withoutDenied(f)
+}
+
+func (e *execution) withoutDenied(f template.FuncMap) template.FuncMap {
+	for name := range f {
+		if e.denied(name) {
+			f[name] = unavailable(name, "the function is on the denylist")
+		}
+	}
+	return f
+}
+
+// named leaves the functions whose names a text holds: a parsed template keeps all that
+// it was given, and there are some hundreds.
+func named(f template.FuncMap, text string) template.FuncMap {
+	maps.DeleteFunc(f, func(name string, _ any) bool { return !strings.Contains(text, name) })
+	return f
+}
+
+// free are the functions that are the same for every execution.
+var free = sync.OnceValue(func() template.FuncMap {
+	f := template.FuncMap{"env": os.Getenv, "mustEnv": mustEnv, "envOrDefault": envOrDefault}
+	for _, m := range []template.FuncMap{textFuncs, listFuncs, codecFuncs, mathFuncs, nginxFuncs, hostFuncs} {
 		maps.Copy(f, m)
 	}
 	for name, fn := range sprig.HermeticTxtFuncMap() {
@@ -49,16 +83,9 @@ func (e *execution) functions(t *template.Template) template.FuncMap {
 		f[name] = unavailable(name, "the service mesh is left out")
 	}
 	f["partitions"] = unavailable("partitions", "there are no partitions here")
-	f["sockaddr"] = unavailable("sockaddr", "this version does not know the host's addresses; pass one in the environment and read it with env")
-	f["plugin"] = unavailable("plugin", "plugins are off")
 	f["writeToFile"] = unavailable("writeToFile", "templates may not write files here; give the file a template of its own")
-	for name := range f {
-		if e.denied(name) {
-			f[name] = unavailable(name, "the function is on the denylist")
-		}
-	}
 	return f
-}
+})
 
 func mustEnv(name string) (string, error) {
 	if v := os.Getenv(name); v != "" {
@@ -190,7 +217,7 @@ var codecFuncs = template.FuncMap{
 	"base64URLEncode": func(s string) string { return base64.URLEncoding.EncodeToString([]byte(s)) },
 	"base64URLDecode": decodeWith(base64.URLEncoding),
 	"parseJSON":       func(s string) (any, error) { return parseInto(s, json.Unmarshal) },
-	"parseYAML":       func(s string) (any, error) { return parseInto(s, yaml.Unmarshal) },
+	"parseYAML":       parseYAML,
 	"toJSON":          func(v any) (string, error) { return toJSON(v, "", true) },
 	"toJSONPretty":    func(v any) (string, error) { return toJSON(v, "  ", true) },
 	"toUnescapedJSON": func(v any) (string, error) { return toJSON(v, "", false) },
@@ -224,13 +251,41 @@ func parseInto(s string, unmarshal func([]byte, any) error) (any, error) {
 	return v, err
 }
 
-// toYAML indents as files written for consul-template expect: by two, lists not at all.
+// parseYAML reads YAML 1.1, as templates written for consul-template expect ("yes" is
+// true). Maps whose keys are strings come as parseJSON gives them.
+func parseYAML(s string) (any, error) {
+	v, err := parseInto(s, yaml.Unmarshal)
+	return stringKeys(v), err
+}
+
+func stringKeys(v any) any {
+	switch v := v.(type) {
+	case []any:
+		for i := range v {
+			v[i] = stringKeys(v[i])
+		}
+	case map[any]any:
+		out := make(map[string]any, len(v))
+		for k, e := range v {
+			name, ok := k.(string)
+			if !ok {
+				return v
+			}
+			out[name] = stringKeys(e)
+		}
+		return out
+	}
+	return v
+}
+
 func toYAML(v any) (string, error) {
+	b, err := yaml.Marshal(v)
+	return strings.TrimSpace(string(b)), err
+}
+
+func toTOML(v any) (string, error) {
 	var b strings.Builder
-	e := yaml.NewEncoder(&b)
-	e.SetIndent(2)
-	e.CompactSeqIndent()
-	err := e.Encode(v)
+	err := toml.NewEncoder(&b).Encode(v)
 	return strings.TrimSpace(b.String()), err
 }
 

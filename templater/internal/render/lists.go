@@ -18,6 +18,8 @@ var listFuncs = template.FuncMap{
 	"byKey":          byKey,
 	"byTag":          byTag,
 	"byPort":         byPort,
+	"withTag":        func(tag string, list []*Instance) []*Instance { return tagged(tag, list, true) },
+	"withoutTag":     func(tag string, list []*Instance) []*Instance { return tagged(tag, list, false) },
 	"byMeta":         byMeta,
 	"contains":       func(v, list any) bool { return in(list, v) },
 	"containsAll":    containsWith(func(found, wanted int) bool { return found == wanted }, true),
@@ -71,6 +73,11 @@ func byTag(v any) (map[string][]any, error) {
 		return nil, fmt.Errorf("byTag: a %T has no tags", v)
 	}
 	return out, nil
+}
+
+// tagged gives the instances that have a tag, or those that have not.
+func tagged(tag string, list []*Instance, has bool) []*Instance {
+	return slices.DeleteFunc(slices.Clone(list), func(i *Instance) bool { return slices.Contains(i.Tags, tag) != has })
 }
 
 func byPort(list []*Instance) map[int][]*Instance {

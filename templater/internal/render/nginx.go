@@ -19,6 +19,7 @@ var nginxFuncs = template.FuncMap{
 	"nginxName":    nginxName,
 	"nginxServers": nginxServers,
 	"nginxHosts":   nginxHosts,
+	"nginxRoutes":  nginxRoutes,
 }
 
 var unsafeName = regexp.MustCompile(`[^A-Za-z0-9_.\-]`)
@@ -91,4 +92,27 @@ func nginxHosts(service string, list []*Instance) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(seen))
+}
+
+// NginxRoute is a host and path that a service asks for.
+type NginxRoute struct{ Host, Path, Service string }
+
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9_\-./~]*$`)
+
+// nginxRoutes gives the hosts and paths of a service's tags "urlprefix-HOST/PATH", in
+// order. What is no host name or no plain path is left out.
+func nginxRoutes(service string, list []*Instance) []NginxRoute {
+	seen := map[NginxRoute]bool{}
+	for _, i := range list {
+		for _, t := range i.Tags {
+			place, ok := strings.CutPrefix(t, "urlprefix-")
+			host, path, slash := strings.Cut(place, "/")
+			if ok && slash && hostName.MatchString(host) && plainPath.MatchString("/"+path) {
+				seen[NginxRoute{strings.ToLower(host), "/" + path, service}] = true
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(seen), func(a, b NginxRoute) int {
+		return strings.Compare(a.Host+" "+a.Path, b.Host+" "+b.Path)
+	})
 }

@@ -40,6 +40,8 @@ type Result struct {
 	Used   []Dependency // everything that was read, in order, each once
 	// Missing are those that are not known yet; then Output is not complete.
 	Missing []Dependency
+	// Instances counts what was read of each service.
+	Instances map[string]int
 }
 
 // Parse reads a template.
@@ -51,7 +53,7 @@ func Parse(cfg Config) (*Template, error) {
 		t.Option("missingkey=zero")
 	}
 	e := &execution{cfg: &cfg}
-	if _, err := t.Funcs(e.functions(t)).Parse(cfg.Text); err != nil {
+	if _, err := t.Funcs(named(e.functions(t), cfg.Text)).Parse(cfg.Text); err != nil {
 		return nil, fmt.Errorf("parse template: %w", err)
 	}
 	return &Template{cfg, t}, nil
@@ -59,18 +61,32 @@ func Parse(cfg Config) (*Template, error) {
 
 // Execute runs the template on what source has.
 func (t *Template) Execute(source Source) (*Result, error) {
+	e := newExecution(&t.cfg, source)
+	out, err := t.execute(e, nil)
+	if err != nil && len(e.missing) > 0 { // with data missing, a fault may come of that
+		err = nil
+	}
+	return e.result(out), err
+}
+
+func (t *Template) execute(e *execution, dot any) ([]byte, error) {
 	clone, err := t.tmpl.Clone()
 	if err != nil {
 		return nil, fmt.Errorf("execute template: %w", err)
 	}
-	e := &execution{cfg: &t.cfg, source: source, seen: map[Dependency]bool{}, scratch: &Scratch{}}
 	var out bytes.Buffer
-	err = clone.Funcs(e.functions(clone)).Execute(&out, nil)
-	r := &Result{Output: out.Bytes(), Used: e.used, Missing: e.missing}
-	if err != nil && len(e.missing) == 0 { // with data missing, a fault may come of that
-		return r, fmt.Errorf("execute template: %w", err)
+	if err := clone.Funcs(e.bound(clone)).Execute(&out, dot); err != nil {
+		return out.Bytes(), fmt.Errorf("execute template: %w", err)
 	}
-	return r, nil
+	return out.Bytes(), nil
+}
+
+func newExecution(cfg *Config, source Source) *execution {
+	return &execution{cfg: cfg, source: source, seen: map[Dependency]bool{}, instances: map[string]int{}, scratch: &Scratch{}}
+}
+
+func (e *execution) result(out []byte) *Result {
+	return &Result{Output: out, Used: e.used, Missing: e.missing, Instances: e.instances}
 }
 
 // execution is one run of a template.
@@ -81,6 +97,9 @@ type execution struct {
 	used    []Dependency
 	missing []Dependency
 	scratch *Scratch
+	collect func(any) string // of an Each
+	// instances counts, by what was asked for.
+	instances map[string]int
 }
 
 // get reads a dependency and notes that it was read.
@@ -91,6 +110,9 @@ func (e *execution) get(d Dependency) (any, bool) {
 		e.used = append(e.used, d)
 		if !ok {
 			e.missing = append(e.missing, d)
+		}
+		if list, ok := v.([]*Instance); ok {
+			e.instances[d.what()] = len(list)
 		}
 	}
 	return v, ok
@@ -124,9 +146,26 @@ func (e *execution) service(args ...string) ([]*Instance, error) {
 	return read[[]*Instance](e, d), nil
 }
 
-// instances gives the passing instances of a service by its exact name, which may hold
+// safeService is service, but a service without instances counts as data that has not come:
+// what was rendered before stays.
+func (e *execution) safeService(args ...string) ([]*Instance, error) {
+	list, err := e.service(args...)
+	if d, bad := parseService(strings.Join(args, "|")); bad == nil && len(list) == 0 {
+		e.waitForMore(d)
+	}
+	return list, err
+}
+
+// waitForMore has a template wait for what is known, but has nothing in it.
+func (e *execution) waitForMore(d Dependency) {
+	if _, known := e.source.Get(d); known { // else it is waited for already
+		e.missing = append(e.missing, d)
+	}
+}
+
+// passing is instances: it gives the passing instances of a service by its exact name, which may hold
 // what service's little language cannot say.
-func (e *execution) instances(name string) ([]*Instance, error) {
+func (e *execution) passing(name string) ([]*Instance, error) {
 	if name == "" {
 		return []*Instance{}, nil
 	}
@@ -243,9 +282,7 @@ func (e *execution) list(flat, safe bool) func(string) ([]*Pair, error) {
 			out = append(out, p)
 		}
 		if safe && len(out) == 0 {
-			if _, known := e.source.Get(d); known {
-				e.missing = append(e.missing, d)
-			}
+			e.waitForMore(d)
 		}
 		return out, nil
 	}

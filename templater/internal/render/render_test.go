@@ -104,11 +104,11 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// What is not known comes back as missing; a key that is not there, and a safe list that
-// is empty, are reasons to wait.
+// What is not known comes back as missing; a key that is not there, and a safe list or a
+// safe service that is empty, are reasons to wait.
 func TestMissing(t *testing.T) {
 	t.Parallel()
-	tmpl, err := Parse(Config{Name: "t", Text: `{{ range services }}{{ range service .Name }}{{ end }}{{ end }}{{ key "none" }}{{ range safeLs "no" }}{{ end }}`})
+	tmpl, err := Parse(Config{Name: "t", Text: `{{ range services }}{{ range service .Name }}{{ end }}{{ end }}{{ key "none" }}{{ range safeLs "no" }}{{ end }}{{ range safeService "web@dc2|warning,critical" }}{{ end }}{{ range safeService "web" }}{{ end }}{{ range safeService "db" }}{{ end }}`})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,12 +116,13 @@ func TestMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Dependency{{Kind: Service, Name: "db", Filter: "passing"}, {Kind: Key, Name: "none"}, {Kind: Keys, Name: "no"}}
+	want := []Dependency{{Kind: Service, Name: "db", Filter: "passing"}, {Kind: Key, Name: "none"}, {Kind: Keys, Name: "no"},
+		{Kind: Service, Name: "web", DC: "dc2", Filter: "critical,warning"}}
 	if d := cmp.Diff(r.Missing, want); d != "" {
 		t.Errorf("missing: got (-) want (+):\n%s", d)
 	}
-	if len(r.Used) != 5 {
-		t.Errorf("used %d dependencies, want 5: %v", len(r.Used), r.Used)
+	if len(r.Used) != 6 {
+		t.Errorf("used %d dependencies, want 6: %v", len(r.Used), r.Used)
 	}
 }
 
@@ -165,4 +166,44 @@ func TestNginx(t *testing.T) {
 func FuzzService(f *testing.F) {
 	f.Add("tag.web@dc~near|any")
 	f.Fuzz(func(_ *testing.T, s string) { _, _ = parseService(s) })
+}
+
+// One file for each element; what would leave its folder is refused.
+func TestEach(t *testing.T) {
+	t.Parallel()
+	parse := func(pipeline, dest string) *Each {
+		e, err := ParseEach(Config{Name: "t", Text: `{{ .Name }}: {{ range instances .Name }}{{ .ID }}{{ end }}`}, pipeline, dest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	known := data{{Kind: Service, Name: "db", Filter: "passing"}: []*Instance{}}
+	for k, v := range world {
+		known[k] = v
+	}
+	out, res, err := parse("services", "/conf.d/{{ .Name }}.conf").ExecuteEach(known)
+	if err != nil || len(res.Missing) > 0 {
+		t.Fatal(res.Missing, err)
+	}
+	want := []Output{{"/conf.d/db.conf", []byte("db: ")}, {"/conf.d/web.conf", []byte("web: ab")}}
+	if d := cmp.Diff(out, want); d != "" {
+		t.Errorf("got (-) want (+):\n%s", d)
+	}
+	if d := cmp.Diff(res.Instances, map[string]int{"db": 0, "web": 2}); d != "" {
+		t.Errorf("instances: got (-) want (+):\n%s", d)
+	}
+	if _, res, err := parse("services", "/conf.d/{{ .Name }}.conf").ExecuteEach(world); err != nil || len(res.Missing) != 1 {
+		t.Errorf("with a service missing: %v, %v", res.Missing, err)
+	}
+	for _, dest := range []string{"/conf.d/{{ .Name }}/../../passwd", "/conf.d/x.conf", "/conf.d/.{{ .Name }}", "/conf.d/{{ .Name }}/x"} {
+		if _, _, err := parse("services", dest).ExecuteEach(known); err == nil {
+			t.Errorf("%s was accepted", dest)
+		}
+	}
+	for _, bad := range []string{"nosuch", "services }}{{ end"} {
+		if _, err := ParseEach(Config{Name: "t"}, bad, "/x"); err == nil {
+			t.Errorf("the pipeline %q was accepted", bad)
+		}
+	}
 }

@@ -2,12 +2,14 @@ package run
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,80 +26,121 @@ import (
 
 // Pauses of a worker.
 const (
-	retryFirst = time.Second
-	retryMost  = time.Minute
+	retryLight = time.Second // at most, where a try costs nobody anything
+	lookMark   = time.Second // between looks at what was applied, which another process may change
 )
 
 // group is a set of files with the worker that applies it.
 type group struct {
 	name    string
 	cfg     *config.Config
+	own     *config.Group
 	pool    *watch.Pool
 	log     *slog.Logger
 	apply   *apply.Group
-	sources []*source // used by the loop only
-	wait    config.Wait
+	nginx   *apply.Nginx  // nil where it is none of nginx's
+	sources []*source     // used by the loop only
 	wake    chan struct{} // 1: there is a set to look at
 	born    time.Time
+	changed func() // tells whoever waits for a set to go live; may be nil
 
-	mu    sync.Mutex
-	want  []apply.File // guarded by mu; the latest complete set, nil before the first
-	deps  []render.Dependency
-	since time.Time // guarded by mu; when want first differed from what was last applied
-	last  time.Time // guarded by mu; when want last changed
-	taken time.Time // guarded by mu; last, of the set that is being applied
-	sure  time.Time // guarded by mu; last, of the set that was applied; at first zero
-	lone  bool      // guarded by mu; it has waited long for data that is not there
-	state Status    // guarded by mu
+	mu     sync.Mutex
+	want   *set // guarded by mu; the latest complete one, nil before the first
+	deps   []render.Dependency
+	since  time.Time // guarded by mu; when want first differed from what was last applied
+	last   time.Time // guarded by mu; when want last changed
+	taken  time.Time // guarded by mu; last, of the set that is being applied
+	sure   time.Time // guarded by mu; last, of the set that was applied; at first zero
+	lone   bool      // guarded by mu; it has waited long for data that is not there
+	drain  time.Time // guarded by mu; since when a set waits for old workers to end
+	held   time.Time // guarded by mu; since when a set is held by the limits
+	looked time.Time // guarded by mu; when the mark was last looked at
+	texts  []string  // guarded by mu; of the templates in the applied set, nil before the first
+	state  Status    // guarded by mu
 }
 
-// Status is a group as the status page shows it.
-type Status struct {
-	Name       string
-	Files      []string
-	Ready      bool // the files on disk are applied
-	Generation string
-	AppliedAt  time.Time
-	Index      uint64 // of the catalog, that the applied files reflect
-	Applies    int
-	Failures   int
-	LastError  string              `json:",omitempty"`
-	HeldUntil  time.Time           `json:",omitzero"`  // the set waits: the catalog may have forgotten something
-	Stage      string              `json:",omitempty"` // where LastError came from: template, render, check, apply
-	Missing    map[string][]string `json:",omitempty"` // what each file waits for
-	RenderMS   float64
-	StageMS    float64
-	CheckMS    float64
-	SwapMS     float64
-	ReloadMS   float64
-	Servers    int // in the upstreams of its files
+// set is a group's files as they shall be.
+type set struct {
+	files     []apply.File
+	instances guard.Counts
+	texts     []string // of the templates
+	// edited: a template is another one than in the applied set, or a fallback takes its
+	// place; what is gone was meant to go.
+	edited bool
 }
 
-func newGroup(cfg *config.Config, g *config.Group, pool *watch.Pool, log *slog.Logger) *group {
-	out := &group{name: g.Name, cfg: cfg, pool: pool, log: log.With("group", g.Name), wake: make(chan struct{}, 1), born: time.Now()}
-	out.apply = &apply.Group{Name: g.Name, Log: out.log}
-	nginx := &apply.Nginx{Bin: cfg.Nginx.Bin, Conf: cfg.Nginx.Conf, PID: cfg.Nginx.PID, Log: out.log}
+func newGroup(cfg *config.Config, own *config.Group, pool *watch.Pool, log *slog.Logger) *group {
+	g := &group{name: own.Name, cfg: cfg, own: own, pool: pool, log: log.With("group", own.Name), wake: make(chan struct{}, 1), born: time.Now()}
+	g.apply = &apply.Group{
+		Name: own.Name, Log: g.log, Links: own.WriteMode == config.WriteLink, InPlace: own.WriteMode == config.WriteInPlace,
+		Keep: own.OnFailure == "keep", History: *own.History,
+	}
+	nginx := &apply.Nginx{Bin: cfg.Nginx.Bin, Conf: cfg.Nginx.Conf, PID: cfg.Nginx.PID, Log: g.log, Timeout: own.Verify.Timeout, CheckTimeout: own.Check.Timeout}
+	concerned := own.Nginx || concernsNginx(own)
+	if concerned {
+		g.apply.Same = guard.Same
+	}
+	var checks apply.Checks
 	switch {
-	case g.Nginx:
-		out.apply.Checker, out.apply.Reloader = nginx, nginx
-	case concernsNginx(g) && cfg.Nginx.Enabled: // with a reload of its own
-		out.apply.Checker = nginx
-	case concernsNginx(g):
-		out.apply.Checker = apply.Guard{}
+	case own.Nginx, concerned && cfg.Nginx.Enabled: // the latter has a reload of its own
+		checks = append(checks, nginx)
+	case concerned:
+		checks = append(checks, apply.Guard{})
 	}
-	for _, t := range g.Templates {
-		out.state.Files = append(out.state.Files, t.Destination)
-		if t.Wait.Min > out.wait.Min {
-			out.wait = t.Wait
-		}
-		if c := command(t.Command, t.Timeout); c != nil {
-			out.apply.Reloader = c
-		}
-		if c := command(t.Check, 0); c != nil {
-			out.apply.Checker = c
-		}
+	if own.Nginx {
+		g.nginx = nginx
 	}
-	out.state.Name, out.state.Missing = g.Name, map[string][]string{}
+	for _, w := range own.Checks() {
+		c := command(w, own.Check.Timeout, config.Env{})
+		c.Tree, c.Dir = own.Check.Stage == config.StageTree, own.Check.CWD
+		checks = append(checks, c)
+	}
+	if len(checks) > 0 {
+		g.apply.Checker = checks
+	}
+	g.apply.Reloader = reloader(own, nginx)
+	for _, t := range own.Templates {
+		g.state.Files = append(g.state.Files, t.Destination)
+	}
+	g.state.Name, g.state.Missing, g.state.WriteMode = own.Name, map[string][]string{}, own.WriteMode
+	return g
+}
+
+// reloader puts together how the group's reader is told, and how that is proven.
+func reloader(own *config.Group, nginx *apply.Nginx) apply.Reloader {
+	var out apply.Reloader
+	r := own.Reload
+	switch {
+	case !r.Command.Empty():
+		x := own.Templates[0].Exec
+		c := command(r.Command, r.Timeout, x.Env)
+		c.KillSignal, c.KillTimeout = sys(x.KillSignal), cmp.Or(x.KillTimeout, 30*time.Second)
+		c.Shown, out = true, c
+	case r.PIDFile != "":
+		out = &apply.Signal{PIDFile: r.PIDFile, Signal: sys(r.Signal)}
+	case r.Systemd != "":
+		out = &apply.Command{Argv: []string{"systemctl", "reload", r.Systemd}, Timeout: r.Timeout}
+	case r.Docker != "":
+		out = &apply.Docker{Container: r.Docker, Signal: sys(r.Signal)}
+	case own.Nginx:
+		out = nginx
+	default:
+		return nil
+	}
+	switch v := own.Verify; v.Mode {
+	case "workers":
+		if out != apply.Reloader(nginx) {
+			out = nginx.Watched(out)
+		}
+	case "generation":
+		out = &apply.Verified{Reloader: out, Verify: apply.Served(v.Address), Timeout: v.Timeout}
+	case "command":
+		verify := command(v.Command, cmp.Or(v.Timeout, 5*time.Second), config.Env{})
+		out = &apply.Verified{Reloader: out, Verify: verify.Reload, Timeout: v.Timeout}
+	}
+	if r.Splay > 0 {
+		out = &apply.Splayed{Reloader: out, Most: r.Splay}
+	}
 	return out
 }
 
@@ -109,14 +152,18 @@ func concernsNginx(g *config.Group) bool {
 	})
 }
 
-func command(w config.Words, timeout time.Duration) *apply.Command {
+func command(w config.Words, timeout time.Duration, env config.Env) *apply.Command {
+	var c *apply.Command
 	switch {
 	case w.Shell != "":
-		return apply.ShellCommand(w.Shell, timeout)
+		c = apply.ShellCommand(w.Shell, timeout)
 	case len(w.Argv) > 0:
-		return &apply.Command{Argv: w.Argv, Timeout: timeout}
+		c = &apply.Command{Argv: w.Argv, Timeout: timeout}
+	default:
+		return nil
 	}
-	return nil
+	c.Environ = env.Of(os.Environ())
+	return c
 }
 
 // complete reports whether every template of the group has its output.
@@ -124,15 +171,60 @@ func (g *group) complete() bool {
 	return !slices.ContainsFunc(g.sources, func(s *source) bool { return !s.ready })
 }
 
-// set is the group's files as they shall be.
-func (g *group) set() []apply.File {
-	var out []apply.File
+// compose gives the group's files as they shall be.
+func (g *group) compose() *set {
+	out, fell := &set{instances: guard.Counts{}}, false
 	for _, s := range g.sources {
 		t := s.cfg
-		out = append(out, apply.File{
-			Dest: t.Destination, Content: s.output, Perms: fs.FileMode(t.Perms), User: t.User, Group: t.Group,
-			Backup: t.Backup, CreateDirs: t.CreateDirs == nil || *t.CreateDirs,
+		for _, o := range s.outputs {
+			out.files = append(out.files, apply.File{
+				Dest: o.Dest, Content: o.Content, Perms: fs.FileMode(t.Perms), User: t.User, Group: t.Group,
+				Backup: t.Backup, CreateDirs: t.CreateDirs == nil || *t.CreateDirs,
+			})
+		}
+		out.instances[t.Destination] = s.instances
+		out.texts = append(out.texts, s.rendered)
+		fell = fell || s.fell
+	}
+	g.mu.Lock()
+	out.edited = fell || g.texts != nil && !slices.Equal(g.texts, out.texts)
+	g.mu.Unlock()
+	if g.own.Verify.Mode == "generation" {
+		out.files = append(out.files, apply.File{
+			Dest: filepath.Join(filepath.Dir(g.sources[0].cfg.Destination), "templater-generation.conf"), Stamp: true,
+			Content: apply.Stamp(g.own.Verify.Address, apply.Generation(out.files)),
 		})
+	}
+	out.files = append(out.files, g.pruned(out.files)...)
+	return out
+}
+
+// pruned are files of elements that were there at the last apply and are no more.
+func (g *group) pruned(files []apply.File) []apply.File {
+	each := slices.ContainsFunc(g.sources, func(s *source) bool { return s.each != nil && (s.cfg.Prune == nil || *s.cfg.Prune) })
+	if !each {
+		return nil
+	}
+	var out []apply.File
+	for _, dest := range g.apply.Mark(g.paths()).Files {
+		there := slices.ContainsFunc(files, func(f apply.File) bool { return f.Dest == dest })
+		if _, err := os.Lstat(dest); !there && err == nil {
+			out = append(out, apply.File{Dest: dest, Remove: true})
+		}
+	}
+	return out
+}
+
+// paths are files whose places lead to the group's store: what was rendered does not
+// matter for it.
+func (g *group) paths() []apply.File {
+	var out []apply.File
+	for _, s := range g.sources {
+		dest := s.cfg.Destination
+		if s.each != nil {
+			dest = filepath.Join(s.each.Folder(), "each")
+		}
+		out = append(out, apply.File{Dest: dest})
 	}
 	return out
 }
@@ -142,24 +234,37 @@ func (g *group) offer() {
 	if !g.complete() {
 		return
 	}
-	next := g.set()
+	next := g.compose()
 	var deps []render.Dependency
 	for _, s := range g.sources {
 		deps = append(deps, s.deps...)
 	}
 	now := time.Now()
 	g.mu.Lock()
-	same := g.want != nil && slices.EqualFunc(g.want, next, func(a, b apply.File) bool { return bytes.Equal(a.Content, b.Content) })
+	same := g.want != nil && slices.EqualFunc(g.want.files, next.files, func(a, b apply.File) bool {
+		return a.Dest == b.Dest && a.Remove == b.Remove && bytes.Equal(a.Content, b.Content)
+	})
+	g.deps = deps
 	if same {
-		g.deps = deps
+		g.want.instances, g.want.texts = next.instances, next.texts
+		if g.state.Ready && g.since.IsZero() { // it is the applied one
+			g.texts = next.texts
+		}
+		if g.state.Ready {
+			g.state.Instances = next.instances.Services()
+		}
 		g.mu.Unlock()
 		return
 	}
 	if g.since.IsZero() {
 		g.since = now
 	}
-	g.want, g.deps, g.last = next, deps, now
+	g.want, g.last = next, now
 	g.mu.Unlock()
+	g.poke()
+}
+
+func (g *group) poke() {
 	select {
 	case g.wake <- struct{}{}:
 	default:
@@ -170,7 +275,7 @@ func (g *group) offer() {
 // and later; a new one at once.
 func (g *group) work(ctx context.Context) {
 	retry := backoff.NewExponentialBackOff()
-	retry.InitialInterval, retry.MaxInterval = retryFirst, retryMost
+	retry.InitialInterval, retry.MaxInterval = g.own.Reload.Retry.Min, g.own.Reload.Retry.Max
 	var lastApply time.Time
 	said := "" // the error of the latest try
 	timer := time.NewTimer(time.Hour)
@@ -183,18 +288,21 @@ func (g *group) work(ctx context.Context) {
 			retry.Reset()
 		case <-timer.C:
 		}
-		files, pause := g.due(time.Now(), lastApply, g.doubt())
-		if files == nil {
+		next, pause := g.due(time.Now(), lastApply)
+		if next == nil {
 			timer.Reset(pause)
 			continue
 		}
-		done, err := g.step(ctx, files)
+		done, err := g.step(ctx, next)
 		if ctx.Err() != nil {
 			return
 		}
 		pause = time.Hour
 		if err != nil {
 			pause = retry.NextBackOff()
+			if light(err, done) {
+				pause = min(pause, retryLight)
+			}
 			level := slog.LevelWarn
 			if err.Error() == said {
 				level = slog.LevelDebug // the status page goes on saying it
@@ -206,96 +314,34 @@ func (g *group) work(ctx context.Context) {
 		}
 		if done {
 			lastApply = time.Now()
+			if err == nil && g.changed != nil {
+				g.changed()
+			}
 		}
 		timer.Reset(pause)
 	}
 }
 
-// due gives the set to apply now, or how long to wait: for quiet where that is wanted,
-// for the pause between reloads, and while the catalog is in doubt.
-func (g *group) due(now, lastApply, doubt time.Time) ([]apply.File, time.Duration) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.want == nil {
-		return nil, time.Hour
-	}
-	at := lastApply.Add(g.cfg.ReloadInterval)
-	if g.wait.Min > 0 && !lastApply.IsZero() {
-		quiet := g.last.Add(g.wait.Min)
-		if most := g.since.Add(g.wait.Max); most.Before(quiet) {
-			quiet = most
-		}
-		if quiet.After(at) {
-			at = quiet
-		}
-	}
-	held := doubt.After(now)
-	if held && g.state.HeldUntil.IsZero() {
-		g.log.Warn("the catalog may have forgotten instances; the files before stay for a while", "until", doubt.Format(time.RFC3339))
-	}
-	g.state.HeldUntil = time.Time{}
-	if held {
-		g.state.HeldUntil = doubt
-		if doubt.After(at) {
-			at = doubt
-		}
-	}
-	if at.After(now) {
-		return nil, at.Sub(now)
-	}
-	g.taken = g.last
-	return g.want, 0
-}
-
-// doubt is until when the latest set waits because the catalog may not be itself: one
-// that was restored or began anew may lack instances which come back in a moment. After
-// an index that went back, a set waits that loses half of the servers or more; after
-// contact was lost, or at the start, one that loses all. Once a set was applied the
-// doubt is over; and without a reason for it even the last instance goes at once.
-func (g *group) doubt() time.Time {
-	reset, last := g.pool.Doubt()
-	if reset.After(last) {
-		last = reset
-	}
-	g.mu.Lock()
-	want, sure := g.want, g.sure
-	g.mu.Unlock()
-	if sure.IsZero() && g.born.After(last) {
-		last = g.born
-	}
-	hold := g.cfg.Hold
-	if last.IsZero() || sure.After(last) || !time.Now().Before(last.Add(hold)) {
-		return time.Time{}
-	}
-	live, next := 0, 0
-	for _, f := range want {
-		next += guard.Servers(f.Content)
-		if b, err := os.ReadFile(f.Dest); err == nil {
-			live += guard.Servers(b)
-		}
-	}
-	switch {
-	case live == 0 || next*2 > live:
-		return time.Time{}
-	case next == 0:
-		return last.Add(hold)
-	}
-	return reset.Add(hold) // past, if no index went back
+// light reports whether a set that failed may be tried again soon: nobody was asked to
+// reload, or there was nobody, and no check refused it.
+func light(err error, reloaded bool) bool {
+	return errors.Is(err, apply.ErrNotRunning) || !reloaded && !errors.Is(err, apply.ErrRefused)
 }
 
 // step makes a set live if it is not. It reports whether anything was reloaded.
-func (g *group) step(ctx context.Context, files []apply.File) (bool, error) {
-	onDisk, applied := g.apply.Current(files)
+func (g *group) step(ctx context.Context, next *set) (bool, error) {
+	onDisk, applied := g.apply.Current(next.files)
+	g.apply.Instances = next.instances
 	var s apply.Stages
 	var err error
 	switch {
 	case applied:
-		g.succeeded(files, s, false)
+		g.succeeded(next, s, false)
 		return false, nil
 	case onDisk:
-		s, err = g.apply.Touch(ctx, files)
+		s, err = g.apply.Touch(ctx, next.files)
 	default:
-		s, err = g.apply.Apply(ctx, files)
+		s, err = g.apply.Apply(ctx, next.files)
 	}
 	if err != nil {
 		stage := "apply"
@@ -305,156 +351,19 @@ func (g *group) step(ctx context.Context, files []apply.File) (bool, error) {
 		g.failed(stage, err)
 		return s.Reload > 0, err
 	}
-	g.succeeded(files, s, true)
-	return true, nil
+	g.succeeded(next, s, true)
+	return s.Reload > 0 || g.apply.Reloader == nil, nil
 }
 
-// once applies the set for -once.
+// once applies the set for -once, unless the limits hold it.
 func (g *group) once(ctx context.Context) error {
-	_, err := g.step(ctx, g.set())
+	next := g.compose()
+	if pinned := g.apply.Pinned(g.paths()); pinned != "" {
+		return fmt.Errorf("generation %s is pinned by a rollback: `templater rollback %s 0` ends that", pinned, g.name)
+	}
+	if err := g.limits(next); err != nil {
+		return fmt.Errorf("held: %w", err)
+	}
+	_, err := g.step(ctx, next)
 	return err
-}
-
-func (g *group) succeeded(files []apply.File, s apply.Stages, changed bool) {
-	g.mu.Lock()
-	g.sure = g.taken
-	st := &g.state
-	st.Ready, st.LastError, st.Stage, st.HeldUntil = true, "", "", time.Time{}
-	st.Generation, st.Index = apply.Generation(files), g.pool.Index(g.deps)
-	st.Servers = 0
-	for _, f := range files {
-		st.Servers += guard.Servers(f.Content)
-	}
-	since := g.since
-	g.since = time.Time{}
-	if changed {
-		st.Applies++
-		st.AppliedAt = time.Now()
-		st.StageMS, st.CheckMS, st.SwapMS, st.ReloadMS = ms(s.Stage), ms(s.Check), ms(s.Swap), ms(s.Reload)
-	}
-	shown := *st
-	g.mu.Unlock()
-	if changed {
-		g.log.Info("applied", "generation", shown.Generation, "index", shown.Index, "servers", shown.Servers, "render_ms", shown.RenderMS,
-			"stage_ms", shown.StageMS, "check_ms", shown.CheckMS, "swap_ms", shown.SwapMS, "reload_ms", shown.ReloadMS, "total_ms", ms(time.Since(since)), "at", shown.AppliedAt.Format(time.RFC3339Nano))
-	}
-}
-
-func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// failed notes what went wrong; the group is not ready until something goes right.
-func (g *group) failed(stage string, err error) {
-	g.mu.Lock()
-	again := g.state.LastError == err.Error()
-	g.state.Ready, g.state.LastError, g.state.Stage = false, err.Error(), stage
-	g.state.Failures++
-	g.mu.Unlock()
-	if !again && (stage == "render" || stage == "template") {
-		g.log.Warn("template not rendered; the files before stay", "stage", stage, "err", err)
-	}
-}
-
-// renders notes that the templates are well again; whether the files are, the worker
-// says.
-func (g *group) renders() {
-	g.mu.Lock()
-	well := g.state.Stage == "render" || g.state.Stage == "template"
-	if well {
-		g.state.LastError, g.state.Stage = "", ""
-	}
-	g.mu.Unlock()
-	if well {
-		select {
-		case g.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-func (g *group) rendered(took time.Duration) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.state.RenderMS = ms(took)
-}
-
-func (g *group) blocked(dest string, missing []render.Dependency) {
-	var names []string
-	for _, d := range missing {
-		names = append(names, d.String())
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.state.Missing[dest] = names
-}
-
-func (g *group) unblocked(dest string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	delete(g.state.Missing, dest)
-	g.lone = false
-}
-
-func (g *group) stuck() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.lone = true
-}
-
-func (g *group) missing(dest string) []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.state.Missing[dest]
-}
-
-func (g *group) stage() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.state.Stage
-}
-
-func (g *group) fault() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.state.LastError == "" {
-		return nil
-	}
-	return errors.New(g.state.LastError)
-}
-
-// Status gives every group as it stands.
-func (r *Runner) Status() []Status {
-	out := []Status{}
-	for _, g := range r.groups {
-		g.mu.Lock()
-		s := g.state
-		s.Missing = maps.Clone(s.Missing)
-		g.mu.Unlock()
-		out = append(out, s)
-	}
-	return out
-}
-
-// Adopted reports whether every group's files are applied, or are on disk from before
-// while something keeps the new ones away: the catalog, a fault, a guard. Then the last
-// good state serves.
-func (r *Runner) Adopted() bool {
-	down := r.pool.Down()
-	for _, g := range r.groups {
-		g.mu.Lock()
-		ready := g.state.Ready
-		kept := down || g.lone || g.state.LastError != "" || !g.state.HeldUntil.IsZero()
-		g.mu.Unlock()
-		if ready {
-			continue
-		}
-		if !kept {
-			return false
-		}
-		for _, f := range g.paths() {
-			if _, err := os.Stat(f.Dest); err != nil {
-				return false
-			}
-		}
-	}
-	return true
 }

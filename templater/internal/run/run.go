@@ -8,16 +8,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
-	"github.com/rollcall/rollcall/templater/internal/apply"
 	"github.com/rollcall/rollcall/templater/internal/config"
 	"github.com/rollcall/rollcall/templater/internal/render"
 	"github.com/rollcall/rollcall/templater/internal/watch"
@@ -34,6 +33,12 @@ const settle = 100 * time.Millisecond
 // hangs: Alive says so, and a supervisor may start the process anew.
 const turn = 3 * time.Second
 
+// ErrCatalogLost ends Run where the configuration wants that.
+var ErrCatalogLost = errors.New("the catalog has not answered")
+
+// ErrLookup ends a run, where the configuration wants that, since a key is not there.
+var ErrLookup = errors.New("err_on_failed_lookup")
+
 // Runner renders and applies one configuration. Run may be called once.
 type Runner struct {
 	cfg    *config.Config
@@ -43,34 +48,50 @@ type Runner struct {
 	files  *fsnotify.Watcher // nil where templates are not followed
 	edited chan struct{}     // 1: a template may have changed
 	beat   atomic.Int64      // when the loop last turned, in Unix nanoseconds
+	live   chan struct{}     // 1: a set went live
 }
 
 // source is a template with its latest outcome. Used by the loop only.
 type source struct {
-	cfg    *config.Template
-	text   string
-	tmpl   *render.Template
-	deps   []render.Dependency
-	clock  uint64 // the pool's, before the latest execution
-	fresh  bool   // executed at least once since the text changed
-	output []byte
-	ready  bool
-	wait   time.Time // since when data is missing
-	said   bool      // that it is
+	cfg       *config.Template
+	text      string
+	tmpl      *render.Template
+	each      *render.Each // nil where the template makes one file
+	deps      []render.Dependency
+	lacks     []render.Dependency // of these, what it waits for
+	clock     uint64              // the pool's, before the latest execution
+	fresh     bool                // executed at least once since the text changed
+	outputs   []render.Output
+	instances map[string]int
+	ready     bool
+	rendered  string    // the text that gave the outputs
+	fell      bool      // its outputs are the fallback
+	executed  int       // how often
+	wait      time.Time // since when data is missing
+	said      bool      // that it is
 }
 
 // New prepares a configuration: it reads and parses every template.
 func New(cfg *config.Config, pool *watch.Pool, log *slog.Logger) (*Runner, error) {
-	r := &Runner{cfg: cfg, pool: pool, log: log.With("room", "run"), edited: make(chan struct{}, 1)}
+	r := &Runner{cfg: cfg, pool: pool, log: log.With("room", "run"), edited: make(chan struct{}, 1), live: make(chan struct{}, 1)}
 	var errs []error
-	for _, g := range cfg.Groups() {
+	for _, g := range cfg.AllGroups() {
 		gr := newGroup(cfg, g, pool, r.log)
+		gr.changed = func() {
+			select {
+			case r.live <- struct{}{}:
+			default:
+			}
+		}
 		for _, t := range g.Templates {
 			s := &source{cfg: t}
 			if err := s.load(); err != nil {
 				errs = append(errs, err)
 			}
 			gr.sources = append(gr.sources, s)
+		}
+		if len(errs) == 0 {
+			gr.apply.Dir = filepath.Dir(gr.paths()[0].Dest)
 		}
 		r.groups = append(r.groups, gr)
 	}
@@ -95,14 +116,20 @@ func (s *source) load() error {
 	if s.tmpl != nil && text == s.text {
 		return nil
 	}
-	t, err := render.Parse(render.Config{
+	cfg := render.Config{
 		Name: name, Text: text, Left: s.cfg.Left, Right: s.cfg.Right, ErrMissingKey: s.cfg.ErrMissingKey,
 		FunctionDenylist: s.cfg.Denylist, SandboxPath: s.cfg.Sandbox,
-	})
+	}
+	t, e, err := (*render.Template)(nil), (*render.Each)(nil), error(nil)
+	if s.cfg.ForEach == "" {
+		t, err = render.Parse(cfg)
+	} else if e, err = render.ParseEach(cfg, s.cfg.ForEach, s.cfg.Destination); err == nil {
+		t = e.Template
+	}
 	if err != nil {
 		return err
 	}
-	s.text, s.tmpl, s.fresh = text, t, false
+	s.text, s.tmpl, s.each, s.fresh = text, t, e, false
 	return nil
 }
 
@@ -122,6 +149,8 @@ func (r *Runner) Recover() error {
 
 // Run works until ctx ends, and returns when all it started has.
 func (r *Runner) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if r.cfg.WatchFiles == nil || *r.cfg.WatchFiles {
 		if err := r.follow(); err != nil {
 			r.log.Warn("edits of templates are not followed; SIGHUP reads them", "err", err)
@@ -130,6 +159,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer r.pool.Wait()
 	defer workers.Wait()
+	defer cancel() // first: what waits for the end then gets it
 	if r.files != nil {
 		workers.Go(func() { r.forward(ctx) })
 	}
@@ -155,8 +185,17 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-again.C:
 		}
 		again.Reset(r.pass(ctx))
+		if c := r.cfg.Catalog; c.OnLoss == "exit" && r.pool.DownFor() > c.MaxAge {
+			return fmt.Errorf("%w for %s (catalog: on_loss)", ErrCatalogLost, c.MaxAge)
+		}
+		if err := r.lookup(); err != nil {
+			return err
+		}
 	}
 }
+
+// Live gives a channel that receives when another set went live since it last did.
+func (r *Runner) Live() <-chan struct{} { return r.live }
 
 // Alive reports whether the loop turns.
 func (r *Runner) Alive() bool {
@@ -174,6 +213,9 @@ func (r *Runner) pass(ctx context.Context) time.Duration {
 				wanted[d] = true
 			}
 		}
+		g.uses()
+		g.pin()
+		g.look(time.Now())
 		g.offer()
 	}
 	r.pool.Want(ctx, wanted)
@@ -184,15 +226,23 @@ func (r *Runner) pass(ctx context.Context) time.Duration {
 // renderOne executes a template if what it reads has changed. A fault is the group's to
 // show; the output before stays.
 func (r *Runner) renderOne(g *group, s *source) {
+	if c := r.cfg.Catalog; c.OnLoss == "fallback" && s.cfg.Fallback != "" && r.pool.DownFor() > c.MaxAge {
+		r.fall(g, s)
+		return
+	}
+	if s.fell {
+		s.fell, s.fresh = false, false
+	}
 	if s.fresh && r.pool.Changes(s.deps) <= s.clock {
 		return
 	}
 	began := time.Now()
 	// before: what changes while the template executes makes it execute again
 	s.fresh, s.clock = true, r.pool.Clock()
-	res, err := s.tmpl.Execute(r.pool)
+	outputs, res, err := s.execute(r.pool)
+	s.executed++
 	g.rendered(time.Since(began))
-	s.deps = res.Used
+	s.deps, s.lacks = res.Used, res.Missing
 	if err != nil {
 		g.failed("render", err)
 		return
@@ -202,12 +252,37 @@ func (r *Runner) renderOne(g *group, s *source) {
 			s.wait = time.Now()
 		}
 		g.blocked(s.cfg.Destination, res.Missing)
+		g.renders() // what was wrong with it is so no more
 		return
 	}
 	s.wait, s.said = time.Time{}, false
 	g.unblocked(s.cfg.Destination)
 	g.renders()
-	s.output, s.ready = res.Output, true
+	s.outputs, s.instances, s.ready, s.rendered = outputs, res.Instances, true, s.text
+}
+
+// fall gives a template's fallback in the place of its output.
+func (r *Runner) fall(g *group, s *source) {
+	b, err := os.ReadFile(s.cfg.Fallback)
+	if err != nil {
+		g.failed("render", fmt.Errorf("fallback: %w", err))
+		return
+	}
+	if !s.fell {
+		r.log.Warn("the catalog is lost; the fallback takes its place", "template", s.cfg.Name(), "fallback", s.cfg.Fallback)
+	}
+	s.outputs, s.instances, s.ready, s.fell = []render.Output{{Dest: s.cfg.Destination, Content: b}}, nil, true, true
+	s.wait, s.said = time.Time{}, false
+	g.unblocked(s.cfg.Destination)
+	g.renders()
+}
+
+func (s *source) execute(from render.Source) ([]render.Output, *render.Result, error) {
+	if s.each != nil {
+		return s.each.ExecuteEach(from)
+	}
+	res, err := s.tmpl.Execute(from)
+	return []render.Output{{Dest: s.cfg.Destination, Content: res.Output}}, res, err
 }
 
 // sayBlocked tells, once, which templates have been waiting for what.
@@ -219,9 +294,30 @@ func (r *Runner) sayBlocked() {
 			}
 			s.said = true
 			g.stuck()
-			r.log.Warn("template waits for data", "template", s.cfg.Source, "missing", fmt.Sprint(g.missing(s.cfg.Destination)))
+			r.log.Warn("template waits for data", "template", s.cfg.Name(), "missing", fmt.Sprint(g.missing(s.cfg.Destination)))
 		}
 	}
+}
+
+// lookup gives an error where the configuration wants one: a template has waited, since the
+// start and for as long as a query does, for what the catalog says is not there.
+func (r *Runner) lookup() error {
+	if !r.cfg.FailLookup || r.pool.Down() {
+		return nil
+	}
+	for _, g := range r.groups {
+		for _, s := range g.sources {
+			if s.ready || s.wait.IsZero() || time.Since(s.wait) < r.cfg.BlockWait {
+				continue
+			}
+			for _, d := range s.lacks {
+				if _, known := r.pool.Get(d); known {
+					return fmt.Errorf("%w: template %s: there is no %s", ErrLookup, s.cfg.Name(), d)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // reread takes over edited templates. One that does not parse keeps its old parse.
@@ -241,50 +337,4 @@ func (r *Runner) reread() {
 			}
 		}
 	}
-}
-
-// Once renders all and applies all, and gives what went wrong.
-func (r *Runner) Once(ctx context.Context, dry io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer r.pool.Wait()
-	defer cancel()
-	for {
-		r.pass(ctx)
-		ready := true
-		for _, g := range r.groups {
-			if err := g.fault(); err != nil {
-				return err
-			}
-			ready = ready && g.complete()
-		}
-		if ready {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-r.pool.Changed():
-		}
-	}
-	for _, g := range r.groups {
-		if dry != nil {
-			for _, f := range g.set() {
-				fmt.Fprintf(dry, "> %s\n%s", f.Dest, f.Content)
-			}
-			continue
-		}
-		if err := g.once(ctx); err != nil {
-			return fmt.Errorf("group %s: %w", g.name, err)
-		}
-	}
-	return nil
-}
-
-// files of a group before they are rendered: only the paths count.
-func (g *group) paths() []apply.File {
-	var out []apply.File
-	for _, s := range g.sources {
-		out = append(out, apply.File{Dest: s.cfg.Destination})
-	}
-	return out
 }

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,13 +20,15 @@ import (
 type Source struct {
 	Groups       func() []run.Status
 	Dependencies func() []watch.State
-	CatalogDown  func() bool
-	Ready        func() bool
+	// CatalogDown is how long the catalog has not answered, 0 while it does.
+	CatalogDown func() time.Duration
+	Ready       func() bool
 }
 
-// report is the page's data, and its JSON.
-type report struct {
+// Report is the page's data, and its JSON.
+type Report struct {
 	Catalog      string
+	Stale        time.Duration // how long the catalog has not answered
 	Ready        bool
 	Groups       []run.Status
 	Dependencies []watch.State
@@ -42,10 +46,11 @@ var page = template.Must(template.New("status").Funcs(template.FuncMap{
 <title>templater</title><style>:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;margin:1rem auto;max-width:70rem;padding:0 1rem}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #8884;vertical-align:top}.bad{color:#cf222e}.good{color:#1a7f37}</style>
 <h1>templater</h1><p>{{if .Ready}}<span class="good">ready</span>{{else}}<span class="bad">not ready</span>{{end}}, catalog {{.Catalog}}</p>
-<table><thead><tr><th>Group<th>Files<th>State<th>Applied<th>Index<th>Servers<th>Times</thead><tbody>{{range .Groups}}<tr><td>{{.Name}}<td>{{range .Files}}{{.}}<br>{{end}}
-<td>{{if .LastError}}<span class="bad">{{.Stage}}: {{.LastError}}</span>{{else if .Ready}}<span class="good">applied</span>{{else}}pending{{end}}
+<table><thead><tr><th>Group<th>Files<th>State<th>Generation<th>Applied<th>Index<th>Instances<th>Times</thead><tbody>{{range .Groups}}<tr><td>{{.Name}}<td>{{range .Files}}{{.}}<br>{{end}}
+<td>{{if .LastError}}<span class="bad">{{.Stage}}: {{.LastError}}</span>{{else if .Held}}<span class="bad">held: {{.Held}}</span>{{if not .HeldUntil.IsZero}} until {{.HeldUntil.Format "15:04:05"}}{{end}}{{else if .Ready}}<span class="good">applied</span>{{else}}pending{{end}}
+{{if .Pinned}}<br>generation {{.Pinned}} is pinned by a rollback{{end}}
 {{range $f, $m := .Missing}}<br>{{$f}} waits for {{range $m}}{{.}} {{end}}{{end}}
-<td>{{ago .AppliedAt}}, {{.Applies}} times, {{.Failures}} failures<td>{{.Index}}<td>{{.Servers}}<td>render {{.RenderMS}} ms, check {{.CheckMS}} ms, reload {{.ReloadMS}} ms{{end}}</tbody></table>
+<td>{{.Generation}}<td>{{ago .AppliedAt}}, {{.Applies}} times, {{.Reloads}} reloads, {{.Failures}} failures<td>{{.Index}}<td>{{range $s, $n := .Instances}}{{$s}} {{$n}}<br>{{end}}<td>render {{.RenderMS}} ms, check {{.CheckMS}} ms, reload {{.ReloadMS}} ms{{end}}</tbody></table>
 <h2>Dependencies</h2><table><thead><tr><th>Name<th>Index<th>Last answer<th>State</thead><tbody>{{range .Dependencies}}<tr><td>{{.Name}}<td>{{.Index}}<td>{{if .Known}}{{round .Age}} ago{{else}}waiting for {{round .Waiting}}{{end}}
 <td>{{if .Error}}<span class="bad">{{.Error}}</span>{{else}}well{{end}}{{end}}</tbody></table></html>
 `))
@@ -67,9 +72,10 @@ func (s Source) Handler() http.Handler {
 	return mux
 }
 
-func (s Source) report() report {
-	r := report{Catalog: "answers", Ready: s.Ready(), Groups: s.Groups(), Dependencies: s.Dependencies()}
-	if s.CatalogDown() {
+// Report gives everything as it stands.
+func (s Source) Report() Report {
+	r := Report{Catalog: "answers", Stale: s.CatalogDown(), Ready: s.Ready(), Groups: s.Groups(), Dependencies: s.Dependencies()}
+	if r.Stale > 0 {
 		r.Catalog = "does not answer"
 	}
 	return r
@@ -79,40 +85,67 @@ func (s Source) status(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Get("format") != "json" && strings.Contains(r.Header.Get("Accept"), "text/html") {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		page.Execute(w, s.report()) // the client may have left
+		page.Execute(w, s.Report()) // the client may have left
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	e.Encode(s.report()) // likewise
+	e.Encode(s.Report()) // likewise
 }
 
 // metrics are few and plain enough to be written by hand.
 func (s Source) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	r := s.report()
-	fmt.Fprintf(w, "# HELP templater_catalog_connected Whether the catalog's last word was an answer.\n# TYPE templater_catalog_connected gauge\ntemplater_catalog_connected %d\n", number(!s.CatalogDown()))
-	for _, m := range []struct {
-		name, help, kind string
-		of               func(run.Status) float64
-	}{
-		{"templater_group_ready", "Whether the group's files are applied.", "gauge", func(g run.Status) float64 { return float64(number(g.Ready)) }},
-		{"templater_applies_total", "Sets of files that went live.", "counter", func(g run.Status) float64 { return float64(g.Applies) }},
-		{"templater_failures_total", "Templates or sets that were refused or failed.", "counter", func(g run.Status) float64 { return float64(g.Failures) }},
-		{"templater_applied_index", "Index of the catalog that the applied files reflect.", "gauge", func(g run.Status) float64 { return float64(g.Index) }},
-		{"templater_upstream_servers", "Servers in the upstreams of the applied files.", "gauge", func(g run.Status) float64 { return float64(g.Servers) }},
-		{"templater_check_seconds", "How long the last check took.", "gauge", func(g run.Status) float64 { return g.CheckMS / 1000 }},
-		{"templater_reload_seconds", "How long the last reload took, until it was verified.", "gauge", func(g run.Status) float64 { return g.ReloadMS / 1000 }},
-	} {
+	r := s.Report()
+	one := func(name, help, kind string, value float64) {
+		fmt.Fprintf(w, "# HELP %[1]s %[2]s\n# TYPE %[1]s %[3]s\n%[1]s %[4]g\n", name, help, kind, value)
+	}
+	one("templater_catalog_connected", "Whether the catalog's last word was an answer.", "gauge", number(r.Stale == 0))
+	one("templater_stale_seconds", "How long the catalog has not answered.", "gauge", r.Stale.Seconds())
+	one("templater_ready", "Whether every group is applied and none has failed.", "gauge", number(r.Ready))
+	one("templater_dependencies", "Distinct things that templates read; each has one watch.", "gauge", float64(len(r.Dependencies)))
+	for _, m := range metrics {
 		fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s %s\n", m.name, m.help, m.name, m.kind)
 		for _, g := range r.Groups {
 			fmt.Fprintf(w, "%s{group=%q} %g\n", m.name, g.Name, m.of(g))
 		}
 	}
+	const instances = "templater_service_instances"
+	fmt.Fprintf(w, "# HELP %[1]s Instances of a service in the applied files.\n# TYPE %[1]s gauge\n", instances)
+	for _, g := range r.Groups {
+		for _, service := range slices.Sorted(maps.Keys(g.Instances)) {
+			fmt.Fprintf(w, "%s{group=%q,service=%q} %d\n", instances, g.Name, service, g.Instances[service])
+		}
+	}
 }
 
-func number(b bool) int {
+// metrics are those of each group.
+var metrics = []struct {
+	name, help, kind string
+	of               func(run.Status) float64
+}{
+	{"templater_group_ready", "Whether the group's files are applied.", "gauge", func(g run.Status) float64 { return number(g.Ready) }},
+	{"templater_group_held", "Whether a set waits because it would take too much away, or is pinned.", "gauge", func(g run.Status) float64 { return number(g.Held != "") }},
+	{"templater_applies_total", "Sets of files that went live.", "counter", func(g run.Status) float64 { return float64(g.Applies) }},
+	{"templater_reloads_total", "Sets of files that needed a reload.", "counter", func(g run.Status) float64 { return float64(g.Reloads) }},
+	{"templater_failures_total", "Templates or sets that were refused or failed.", "counter", func(g run.Status) float64 { return float64(g.Failures) }},
+	{"templater_last_apply_timestamp_seconds", "When a set last went live.", "gauge", func(g run.Status) float64 { return unix(g.AppliedAt) }},
+	{"templater_applied_index", "Index of the catalog that the applied files reflect.", "gauge", func(g run.Status) float64 { return float64(g.Index) }},
+	{"templater_upstream_servers", "Servers in the upstreams of the applied files.", "gauge", func(g run.Status) float64 { return float64(g.Servers) }},
+	{"templater_draining_workers", "Old workers of nginx that still served at the last look.", "gauge", func(g run.Status) float64 { return float64(g.Draining) }},
+	{"templater_check_seconds", "How long the last check took.", "gauge", func(g run.Status) float64 { return g.CheckMS / 1000 }},
+	{"templater_reload_seconds", "How long the last reload took, until it was verified.", "gauge", func(g run.Status) float64 { return g.ReloadMS / 1000 }},
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+func number(b bool) float64 {
 	if b {
 		return 1
 	}

@@ -22,36 +22,44 @@ func instances(list []*consul.ServiceEntry, d render.Dependency) []*render.Insta
 			continue
 		}
 		i := &render.Instance{
-			Node: e.Node.Node, NodeID: e.Node.ID, NodeAddress: e.Node.Address, NodeDatacenter: e.Node.Datacenter,
+			Node: e.Node.Node, NodeID: e.Node.ID, NodeAddress: e.Node.Address,
 			NodeTaggedAddresses: e.Node.TaggedAddresses, NodeMeta: e.Node.Meta, ServiceMeta: e.Service.Meta,
 			Address: cmp.Or(e.Service.Address, e.Node.Address), ID: e.Service.ID, Name: e.Service.Service,
-			Tags: slices.Sorted(slices.Values(e.Service.Tags)), Status: status, Port: e.Service.Port,
-			Weights:                render.Weights{Passing: e.Service.Weights.Passing, Warning: e.Service.Weights.Warning},
-			ServiceTaggedAddresses: map[string]render.TaggedAddress{},
+			Tags: sortedTags(e.Service.Tags), Status: status, Port: e.Service.Port,
+			Weights: render.Weights{Passing: e.Service.Weights.Passing, Warning: e.Service.Weights.Warning},
+			Checks:  e.Checks,
 		}
 		for k, a := range e.Service.TaggedAddresses {
+			if i.ServiceTaggedAddresses == nil {
+				i.ServiceTaggedAddresses = map[string]render.TaggedAddress{}
+			}
 			i.ServiceTaggedAddresses[k] = render.TaggedAddress{Address: a.Address, Port: a.Port}
-		}
-		for _, c := range e.Checks {
-			i.Checks = append(i.Checks, render.Check{
-				Node: c.Node, CheckID: c.CheckID, Name: c.Name, Status: c.Status, Notes: c.Notes, Output: c.Output,
-				ServiceID: c.ServiceID, ServiceName: c.ServiceName, ServiceTags: c.ServiceTags,
-			})
 		}
 		out = append(out, i)
 	}
 	if d.Near == "" {
-		slices.SortStableFunc(out, func(a, b *render.Instance) int {
-			return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.ID, b.ID))
-		})
+		sortInstances(out)
 	}
+	return out
+}
+
+func sortInstances(list []*render.Instance) {
+	slices.SortStableFunc(list, func(a, b *render.Instance) int {
+		return cmp.Or(strings.Compare(a.Node, b.Node), strings.Compare(a.ID, b.ID))
+	})
+}
+
+// sortedTags gives a list that is never nil: none is written as [].
+func sortedTags(tags []string) []string {
+	out := append([]string{}, tags...)
+	slices.Sort(out)
 	return out
 }
 
 func serviceNames(m map[string][]string) []*render.ServiceName {
 	out := []*render.ServiceName{}
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, &render.ServiceName{Name: name, Tags: slices.Sorted(slices.Values(m[name]))})
+		out = append(out, &render.ServiceName{Name: name, Tags: sortedTags(m[name])})
 	}
 	return out
 }
@@ -76,7 +84,7 @@ func nodeWithServices(n *consul.CatalogNode) *render.NodeWithServices {
 	out := &render.NodeWithServices{Node: nodeInfo(n.Node)}
 	for _, s := range n.Services {
 		out.Services = append(out.Services, &render.NodeService{
-			ID: s.ID, Service: s.Service, Tags: slices.Sorted(slices.Values(s.Tags)), Meta: s.Meta, Port: s.Port, Address: s.Address, EnableTagOverride: s.EnableTagOverride,
+			ID: s.ID, Service: s.Service, Tags: sortedTags(s.Tags), Meta: s.Meta, Port: s.Port, Address: s.Address, EnableTagOverride: s.EnableTagOverride,
 		})
 	}
 	slices.SortFunc(out.Services, func(a, b *render.NodeService) int {

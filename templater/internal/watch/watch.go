@@ -24,18 +24,38 @@ import (
 // ranges drop and want the same ones again.
 const linger = 10 * time.Second
 
+// atOnce is how many ask at a time what is to be answered at once: the first questions of
+// many watches, and those after an outage, come in a row.
+const atOnce = 32
+
+// answer is how long such a question waits.
+const answer = 10 * time.Second
+
+var errSilent = fmt.Errorf("the catalog does not answer within %s", answer)
+
+// Config is how a pool watches.
+type Config struct {
+	MaxStale time.Duration // lets any server answer, if it lags no more than this; 0 asks the leader
+	Block    time.Duration // how long one query waits for a change; 0 is client.Wait
+	Removal  time.Duration // how long an instance that vanished stays, in case it comes back
+	// StateFile keeps the values, for a start while the catalog is away; "" is none.
+	StateFile string
+}
+
 // Pool holds the watches. It is a render.Source.
 type Pool struct {
+	asking chan struct{} // atOnce
 	client *consul.Client
-	// maxStale lets any server answer, if it lags no more than this; 0 asks the leader.
-	maxStale time.Duration
-	log      *slog.Logger
-	wake     chan struct{} // 1: some value changed
+	cfg    Config
+	log    *slog.Logger
+	wake   chan struct{} // 1: some value changed
+	memory *memory       // nil without a StateFile
 
 	mu      sync.Mutex
 	entries map[render.Dependency]*entry // guarded by mu
 	clock   uint64                       // guarded by mu; counts changes of values
 	down    bool                         // guarded by mu; the last word of the catalog was an error
+	since   time.Time                    // guarded by mu; of down
 	back    time.Time                    // guarded by mu; when the first answer after lost contact last brought a change
 	reset   time.Time                    // guarded by mu; when an index last went back
 	group   sync.WaitGroup
@@ -52,6 +72,9 @@ type entry struct {
 	err     error
 	unused  time.Time // since when nobody wants it, zero while somebody does
 	wanted  time.Time // since when somebody does
+	gone    departed  // instances that vanished lately
+	old     bool      // value is the state file's
+	hidden  bool      // the latest answer left out what the token may not see
 }
 
 // State is a dependency as the status page shows it.
@@ -61,15 +84,21 @@ type State struct {
 	Index   uint64
 	Age     time.Duration
 	Error   string        `json:",omitempty"`
+	Hidden  bool          `json:",omitempty"` // the token may not see all of it
+	Old     bool          `json:",omitempty"` // the value is the state file's: the catalog has not answered yet
 	Waiting time.Duration `json:",omitempty"` // how long it has been wanted without an answer
 }
 
-// New makes a pool; it watches nothing yet.
-func New(c *consul.Client, maxStale time.Duration, log *slog.Logger) *Pool {
-	return &Pool{
-		client: c, maxStale: maxStale, log: log.With("room", "watch"),
-		wake: make(chan struct{}, 1), entries: map[render.Dependency]*entry{},
+// New makes a pool; it reads the state file, and watches nothing yet.
+func New(c *consul.Client, cfg Config, log *slog.Logger) *Pool {
+	p := &Pool{
+		client: c, cfg: cfg, log: log.With("room", "watch"),
+		asking: make(chan struct{}, atOnce), wake: make(chan struct{}, 1), entries: map[render.Dependency]*entry{},
 	}
+	if cfg.StateFile != "" {
+		p.memory = recall(cfg.StateFile, p.log)
+	}
+	return p
 }
 
 // Changed gives a channel that receives when values have changed since it last did.
@@ -127,6 +156,11 @@ func (p *Pool) Want(ctx context.Context, deps map[render.Dependency]bool) (linge
 	defer p.mu.Unlock()
 	now := time.Now()
 	for d, e := range p.entries {
+		if list, ok := e.value.([]*render.Instance); ok && e.gone.expire(now, p.cfg.Removal) {
+			p.clock++
+			e.value, e.changed = e.gone.without(list, now, p.cfg.Removal), p.clock
+			p.poke()
+		}
 		switch {
 		case deps[d]:
 			e.unused = time.Time{}
@@ -138,6 +172,9 @@ func (p *Pool) Want(ctx context.Context, deps map[render.Dependency]bool) (linge
 			e.stop()
 			delete(p.entries, d)
 		}
+	}
+	if p.memory != nil {
+		p.memory.once.Do(func() { p.group.Go(func() { p.keep(ctx) }) })
 	}
 	for d := range deps {
 		if p.entries[d] != nil {
@@ -161,6 +198,16 @@ func (p *Pool) Down() bool {
 	return p.down
 }
 
+// DownFor is how long the catalog has not answered, 0 while it does.
+func (p *Pool) DownFor() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.down {
+		return 0
+	}
+	return time.Since(p.since)
+}
+
 // Doubt tells when the catalog last gave reason to think that it is not what it was:
 // reset is when an index went back, as it does where a catalog was restored or began
 // anew; back is when the first answer after lost contact differed from the last before.
@@ -176,7 +223,7 @@ func (p *Pool) States() []State {
 	defer p.mu.Unlock()
 	out := []State{}
 	for d, e := range p.entries {
-		s := State{Name: d.String(), Known: e.known, Index: e.index}
+		s := State{Name: d.String(), Known: e.known, Index: e.index, Old: e.old, Hidden: e.hidden}
 		if e.known {
 			s.Age = time.Since(e.at)
 		} else {
@@ -197,6 +244,9 @@ func (p *Pool) put(d render.Dependency, e *entry, value any, index uint64, reset
 	was := p.down
 	p.down = false
 	e.err, e.at = nil, time.Now()
+	if list, ok := value.([]*render.Instance); ok && p.cfg.Removal > 0 {
+		value = p.delayed(d, e, list)
+	}
 	changed := !e.known || !reflect.DeepEqual(e.value, value)
 	if reset && e.known && index < e.index {
 		p.reset = e.at
@@ -204,10 +254,13 @@ func (p *Pool) put(d render.Dependency, e *entry, value any, index uint64, reset
 	if reset && e.known && changed {
 		p.back = e.at
 	}
-	e.index = index
+	e.index, e.old = index, false
 	if changed {
 		p.clock++
 		e.value, e.known, e.changed = value, true, p.clock
+	}
+	if p.memory != nil && d.Kind != render.File {
+		p.memory.answered(d)
 	}
 	p.mu.Unlock()
 	if was {
@@ -225,10 +278,29 @@ func (p *Pool) poke() {
 	}
 }
 
-// fail notes an error; what was known stays.
+// hide notes whether the catalog left something out of an answer, and says so once.
+func (p *Pool) hide(d render.Dependency, e *entry, hidden bool) {
+	p.mu.Lock()
+	was := e.hidden
+	e.hidden = hidden
+	p.mu.Unlock()
+	if hidden && !was {
+		p.log.Warn("the token may not see all of it; what it may not is left out", "dependency", d.String())
+	}
+}
+
+// fail notes an error; what was known stays, or what the state file knows takes its place.
 func (p *Pool) fail(d render.Dependency, e *entry, err error) {
 	p.mu.Lock()
+	if p.memory != nil && !e.known && p.memory.fill(d, e) {
+		p.clock++
+		e.known, e.old, e.changed = true, true, p.clock
+		defer p.poke()
+	}
 	was := p.down
+	if !was {
+		p.since = time.Now()
+	}
 	p.down = true
 	e.err = err
 	p.mu.Unlock()
@@ -245,7 +317,7 @@ func (p *Pool) watch(ctx context.Context, d render.Dependency, e *entry) {
 	case render.Datacenters:
 		p.poll(ctx, d, e, 15*time.Second, p.datacenters(d.Filter == "alive"))
 	default:
-		client.Watch(ctx, p.query(d), func(u client.Update[any]) {
+		client.Watch(ctx, p.cfg.Block, p.query(d, e), func(u client.Update[any]) {
 			if u.Err != nil {
 				p.fail(d, e, u.Err)
 				return
@@ -327,14 +399,33 @@ func (p *Pool) watchFile(ctx context.Context, d render.Dependency, e *entry) {
 }
 
 // query makes the blocking query of a dependency.
-func (p *Pool) query(d render.Dependency) client.Query[any] {
-	return func(o *consul.QueryOptions) (any, *consul.QueryMeta, error) {
+func (p *Pool) query(d render.Dependency, e *entry) client.Query[any] {
+	return func(o *consul.QueryOptions) (v any, meta *consul.QueryMeta, err error) {
 		o.Datacenter, o.Near = d.DC, d.Near
-		o.AllowStale = p.maxStale > 0
-		v, meta, err := p.ask(d, o)
-		if err == nil && o.AllowStale && meta.LastContact > p.maxStale { // too far behind: the leader knows better
+		o.AllowStale = p.cfg.MaxStale > 0
+		if o.WaitIndex == 0 {
+			select {
+			case p.asking <- struct{}{}:
+				defer func() { <-p.asking }()
+			case <-o.Context().Done():
+				return nil, nil, context.Cause(o.Context())
+			}
+			ctx, cancel := context.WithTimeoutCause(o.Context(), answer, errSilent)
+			defer cancel()
+			o = o.WithContext(ctx)
+			defer func() {
+				if err != nil && ctx.Err() != nil {
+					err = context.Cause(ctx)
+				}
+			}()
+		}
+		v, meta, err = p.ask(d, o)
+		if err == nil && o.AllowStale && meta.LastContact > p.cfg.MaxStale { // too far behind: the leader knows better
 			o.AllowStale = false
 			v, meta, err = p.ask(d, o)
+		}
+		if err == nil {
+			p.hide(d, e, meta.ResultsFilteredByACLs)
 		}
 		return v, meta, err
 	}

@@ -1,0 +1,106 @@
+package api
+
+// The verbs of a transaction's operations on keys. Those of nodes, services and checks
+// are get, set, cas, delete and delete-cas; that of sessions is delete.
+const (
+	TxnSet            = "set"
+	TxnCAS            = "cas"
+	TxnLock           = "lock"
+	TxnUnlock         = "unlock"
+	TxnGet            = "get"
+	TxnGetOrEmpty     = "get-or-empty"
+	TxnGetTree        = "get-tree"
+	TxnCheckIndex     = "check-index"
+	TxnCheckSession   = "check-session"
+	TxnCheckNotExists = "check-not-exists"
+	TxnDelete         = "delete"
+	TxnDeleteTree     = "delete-tree"
+	TxnDeleteCAS      = "delete-cas"
+)
+
+// TxnOp is one operation of a transaction: one of its fields is set.
+type TxnOp struct {
+	KV      *TxnKV      `json:",omitempty" codec:",omitempty"`
+	Node    *TxnNode    `json:",omitempty" codec:",omitempty"`
+	Service *TxnService `json:",omitempty" codec:",omitempty"`
+	Check   *TxnCheck   `json:",omitempty" codec:",omitempty"`
+	Session *TxnSession `json:",omitempty" codec:",omitempty"`
+}
+
+// TxnKV is an operation on a key.
+type TxnKV struct {
+	Verb    string
+	Key     string
+	Value   []byte
+	Flags   uint64
+	Index   uint64
+	Session string
+}
+
+// TxnNode is an operation on a node.
+type TxnNode struct {
+	Verb string
+	Node Node
+}
+
+// TxnService is an operation on a service of a node.
+type TxnService struct {
+	Verb    string
+	Node    string
+	Service Service
+}
+
+// TxnCheck is an operation on a check.
+type TxnCheck struct {
+	Verb  string
+	Check Check
+}
+
+// TxnSession is an operation on a session.
+type TxnSession struct {
+	Verb    string
+	Session Session
+}
+
+// Reads reports whether the operation changes nothing.
+func (o *TxnOp) Reads() bool {
+	verb := ""
+	switch {
+	case o.KV != nil:
+		verb = o.KV.Verb
+	case o.Node != nil:
+		verb = o.Node.Verb
+	case o.Service != nil:
+		verb = o.Service.Verb
+	case o.Check != nil:
+		verb = o.Check.Verb
+	case o.Session != nil:
+		verb = o.Session.Verb
+	}
+	switch verb {
+	case TxnSet, TxnCAS, TxnLock, TxnUnlock, TxnDelete, TxnDeleteTree, TxnDeleteCAS:
+		return false
+	}
+	return true
+}
+
+// TxnResult is what one operation gave: one of its fields is set.
+type TxnResult struct {
+	KV      *KVPair  `json:",omitempty" codec:",omitempty"`
+	Node    *Node    `json:",omitempty" codec:",omitempty"`
+	Service *Service `json:",omitempty" codec:",omitempty"`
+	Check   *Check   `json:",omitempty" codec:",omitempty"`
+}
+
+// TxnError is why one operation failed.
+type TxnError struct {
+	OpIndex int
+	What    string
+}
+
+// TxnAnswer is the outcome of a transaction: results, or with any error nothing was
+// changed. A nil list prints as null, as clients expect of the one that does not apply.
+type TxnAnswer struct {
+	Results []TxnResult
+	Errors  []TxnError
+}
