@@ -18,6 +18,8 @@ import (
 	"time"
 
 	consul "github.com/hashicorp/consul/api"
+
+	_ "github.com/rollcall/rollcall/internal/oneproc"
 )
 
 // answer is what a scripted catalog says to one query.

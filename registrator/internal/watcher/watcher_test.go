@@ -17,6 +17,7 @@ import (
 
 	"github.com/rollcall/rollcall/internal/docker"
 	"github.com/rollcall/rollcall/internal/docker/dockertest"
+	_ "github.com/rollcall/rollcall/internal/oneproc"
 )
 
 // bench is a watcher on an engine in memory, in a synctest bubble.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rollcall/rollcall/internal/api"
+	_ "github.com/rollcall/rollcall/internal/oneproc"
 )
 
 func row(id, status string) *api.Check {

@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/raft"
 	"go.uber.org/goleak"
 
+	_ "github.com/rollcall/rollcall/internal/oneproc"
 	"github.com/rollcall/rollcall/server/internal/consensus"
 	"github.com/rollcall/rollcall/server/internal/servertest"
 )

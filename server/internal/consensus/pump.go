@@ -198,7 +198,11 @@ func (p *pump) turn(ctx context.Context, last time.Time) bool {
 		}
 		var enough <-chan time.Time
 		if n < maxInFlight {
-			enough = time.After(time.Until(last.Add(patience)))
+			left := time.Until(last.Add(patience))
+			if left <= 0 {
+				return true
+			}
+			enough = time.After(left)
 		}
 		select {
 		case <-ctx.Done():

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rollcall/rollcall/internal/api"
+	_ "github.com/rollcall/rollcall/internal/oneproc"
 	"github.com/rollcall/rollcall/server/internal/acl"
 	"github.com/rollcall/rollcall/server/internal/command"
 )

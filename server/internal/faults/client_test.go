@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rollcall/rollcall/internal/api"
+	_ "github.com/rollcall/rollcall/internal/oneproc"
 	"github.com/rollcall/rollcall/server/internal/command"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
 )

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rollcall/rollcall/internal/api"
+	_ "github.com/rollcall/rollcall/internal/oneproc"
 	"github.com/rollcall/rollcall/server/internal/servertest"
 )
 
