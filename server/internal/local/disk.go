@@ -2,7 +2,6 @@ package local
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,15 +14,15 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 )
 
-// disk keeps what was registered over the API, and the states of TTL checks, in
+// disk keeps what was registered over the API, and the last results of its checks, in
 // registrations.jsonl. Without a directory it only knows when TTLs run out. Its fields
 // are guarded by State.mu.
 type disk struct {
 	journal *journal // nil without a directory
 	log     *slog.Logger
-	// reports are the last on each TTL check, by id; of checks too that wait for their
-	// service to come from a file.
-	reports map[string]savedTTL
+	// results are the last of each check, by id; of checks too that wait for their service
+	// to come from a file.
+	results map[string]result
 	// expires are when TTL states run out, by check id, or when to look again at those
 	// that are in expired: they ran out with no report since.
 	expires map[string]time.Time
@@ -36,7 +35,7 @@ type record struct {
 	Replace       bool                   `json:",omitempty"` // with Service: checks that are not in it go
 	Check         *api.CheckDefinition   `json:",omitempty"`
 	Maintenance   *maintenance           `json:",omitempty"`
-	TTL           *savedTTL              `json:",omitempty"`
+	Result        *result                `json:"TTL,omitempty"`
 	RemoveService string                 `json:",omitempty"`
 	RemoveCheck   string                 `json:",omitempty"`
 }
@@ -53,9 +52,11 @@ func (r record) check() (id, service string) {
 	return "", ""
 }
 
-type savedTTL struct {
+// result is what a check was last found to be: a TTL check by a report, another when its
+// status last changed.
+type result struct {
 	CheckID, Status, Output string
-	Expires                 int64 // unix milliseconds
+	Expires                 int64 `json:",omitempty"` // unix milliseconds; of a TTL check
 }
 
 type maintenance struct{ CheckID, ServiceID, Name, Reason string }
@@ -72,7 +73,7 @@ func (s *State) commit(rec record, apply func() error) error {
 func (d *disk) removeCheck(id string) error {
 	delete(d.expires, id)
 	delete(d.expired, id)
-	delete(d.reports, id)
+	delete(d.results, id)
 	if d.journal == nil {
 		return nil
 	}
@@ -82,21 +83,32 @@ func (d *disk) removeCheck(id string) error {
 // saveTTL remembers a report. Losing one in a crash only means that the check waits for
 // the next, so it is not synced and a failure is no reason to refuse the report.
 func (d *disk) saveTTL(def *api.CheckDefinition, status, output string) {
-	t := savedTTL{def.CheckID, status, output, d.extend(def).UnixMilli()}
+	d.save(result{def.CheckID, status, output, d.extend(def).UnixMilli()})
+}
+
+func (d *disk) save(r result) {
 	if d.journal == nil {
 		return
 	}
-	d.reports[def.CheckID] = t
-	if err := d.journal.later(record{TTL: &t}); err != nil {
-		d.log.Warn("state of a TTL check not saved; after a restart it waits for a report", "check", def.CheckID, "err", err)
+	d.results[r.CheckID] = r
+	if err := d.journal.later(record{Result: &r}); err != nil {
+		d.log.Warn("result of a check not saved; after a restart it waits for another", "check", r.CheckID, "err", err)
 	}
 }
 
-// ttl gives the state that a TTL check had before the restart, if it has not run out. The
-// TTL begins anew then: nobody could report while the agent was away.
-func (d *disk) ttl(def *api.CheckDefinition) (savedTTL, bool) {
-	s, ok := d.reports[def.CheckID]
-	return s, ok && def.TTL > 0 && time.Now().Before(time.UnixMilli(s.Expires))
+// result gives the state that a check had before the restart, if it is known and, of a TTL
+// check, has not run out. The TTL begins anew then: nobody could report while the agent was
+// away.
+func (d *disk) result(def *api.CheckDefinition) (result, bool) {
+	r, ok := d.results[def.CheckID]
+	return r, ok && r.holds(def)
+}
+
+func (r result) holds(def *api.CheckDefinition) bool {
+	if def.TTL == 0 {
+		return r.Expires == 0
+	}
+	return time.Now().Before(time.UnixMilli(r.Expires))
 }
 
 // extend gives a TTL check a full TTL from now.
@@ -123,13 +135,13 @@ func (s *State) load() error {
 	if err != nil {
 		return err
 	}
-	s.disk.reports = map[string]savedTTL{}
+	s.disk.results = map[string]result{}
 	for _, r := range recs {
 		if err := s.replay(r); err != nil {
 			s.log.Warn("saved registration not taken over", "err", err)
 		}
 	}
-	j := &journal{path: s.journalPath(), state: &s.mu, live: s.live}
+	j := &journal{path: s.journalPath(), state: &s.mu, live: s.live, log: s.log}
 	j.file.Lock()
 	err = j.rewrite()
 	j.file.Unlock()
@@ -147,8 +159,11 @@ func (s *State) load() error {
 
 func (s *State) journalPath() string { return filepath.Join(s.cfg.Dir, "registrations.jsonl") }
 
-// replay does what a record says.
+// replay does what a record says. What a check was when it was registered says nothing
+// any more: until its last result is replayed it is critical.
 func (s *State) replay(r record) error {
+	s.replaying = true
+	defer func() { s.replaying = false }()
 	if check, service := r.check(); service != "" && s.services[service] == nil {
 		s.waiting[check] = r
 		return nil
@@ -160,8 +175,8 @@ func (s *State) replay(r record) error {
 		return s.addCheck(r.Check, FromAPI)
 	case r.Maintenance != nil:
 		s.setMaintenance(*r.Maintenance)
-	case r.TTL != nil:
-		s.replayTTL(*r.TTL)
+	case r.Result != nil:
+		s.replayResult(*r.Result)
 	case r.RemoveService != "":
 		for id, w := range s.waiting {
 			if _, service := w.check(); service == r.RemoveService {
@@ -178,17 +193,16 @@ func (s *State) replay(r record) error {
 	return nil
 }
 
-// replayTTL takes a report as it was; one that has run out leaves a check as it is before
-// any report.
-func (s *State) replayTTL(t savedTTL) {
-	s.disk.reports[t.CheckID] = t
-	c := s.checks[t.CheckID]
+// replayResult takes a result as it was; a TTL check whose report has run out is critical.
+func (s *State) replayResult(r result) {
+	s.disk.results[r.CheckID] = r
+	c := s.checks[r.CheckID]
 	switch {
-	case c == nil || c.def == nil || c.def.TTL == 0:
-	case time.Now().Before(time.UnixMilli(t.Expires)):
-		s.report(t.CheckID, c, t.Status, t.Output)
+	case c == nil || c.def == nil:
+	case r.holds(c.def):
+		s.report(r.CheckID, c, r.Status, r.Output)
 	default:
-		s.report(t.CheckID, c, cmp.Or(c.def.Status, api.Critical), "")
+		s.report(r.CheckID, c, api.Critical, "")
 	}
 }
 
@@ -215,8 +229,8 @@ func (s *State) live() []record {
 	for _, r := range s.waiting {
 		out = append(out, r)
 	}
-	for _, t := range s.disk.reports {
-		out = append(out, record{TTL: &t})
+	for _, r := range s.disk.results {
+		out = append(out, record{Result: &r})
 	}
 	return out
 }
@@ -301,7 +315,7 @@ func (s *State) oldLayout() (recs []record, paths []string, err error) {
 				case "checks":
 					err = json.Unmarshal(b, &r)
 				default:
-					err = json.Unmarshal(b, &r.TTL)
+					err = json.Unmarshal(b, &r.Result)
 				}
 			}
 			if err != nil {

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rollcall/rollcall/internal/atomicfile"
 )
@@ -22,6 +24,7 @@ type journal struct {
 	// live gives the records that make the present state. It is called with State.mu and
 	// file held.
 	live func() []record
+	log  *slog.Logger
 
 	mu      sync.Mutex
 	queue   []*commit // guarded by mu
@@ -31,6 +34,9 @@ type journal struct {
 	f    *os.File // guarded by file; nil after a failure: the next write makes the file anew
 	size int64    // guarded by file
 	base int64    // guarded by file; what the live records took when the file was last made anew
+
+	tidying atomic.Bool // somebody makes the file anew in the background
+	tidiers sync.WaitGroup
 }
 
 // commit is a record that waits to be on disk, and what it does then.
@@ -51,6 +57,11 @@ func (j *journal) commit(rec record, apply func() error) error {
 	if err != nil {
 		return err
 	}
+	return j.enter(line, apply)
+}
+
+// enter is commit with the record written out.
+func (j *journal) enter(line []byte, apply func() error) error {
 	c := &commit{line: line, apply: apply, done: make(chan struct{})}
 	j.mu.Lock()
 	j.queue = append(j.queue, c)
@@ -90,13 +101,34 @@ func (j *journal) carryOut(batch []*commit) {
 }
 
 // later writes a record whose loss in a power cut does no harm. It is called with State.mu
-// held.
+// held, so that a file that has grown too far is made anew by somebody else.
 func (j *journal) later(rec record) error {
 	line, err := rec.line()
 	if err != nil {
 		return err
 	}
-	return j.write(line, false)
+	if err := j.write(line, false); err != nil {
+		return err
+	}
+	if j.grown() && j.tidying.CompareAndSwap(false, true) {
+		j.tidiers.Go(func() {
+			defer j.tidying.Store(false)
+			if err := j.enter(nil, func() error { return nil }); err != nil {
+				j.log.Warn("what is registered could not be written anew; tried again when the file has grown", "file", j.path, "err", err)
+				j.file.Lock()
+				j.base = j.size
+				j.file.Unlock()
+			}
+		})
+	}
+	return nil
+}
+
+// grown tells whether the file has grown far beyond what is alive.
+func (j *journal) grown() bool {
+	j.file.Lock()
+	defer j.file.Unlock()
+	return j.f != nil && j.size > 2*j.base+slack
 }
 
 // write appends to the file. What is written by half is taken back.
@@ -174,6 +206,7 @@ func (j *journal) rewrite() error {
 
 // close ends the use of the file.
 func (j *journal) close() error {
+	j.tidiers.Wait()
 	j.file.Lock()
 	defer j.file.Unlock()
 	if j.f == nil {

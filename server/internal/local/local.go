@@ -1,6 +1,6 @@
 // Package local is what this agent itself vouches for: its own services and checks, and
 // the results of those checks. What is registered over the API is on disk before the
-// call returns, and comes back after a crash, TTL states included; what comes from
+// call returns, and comes back after a crash, states of checks included; what comes from
 // configuration files does not need to be. It runs no checks and knows no catalog: checks
 // reports into it, antientropy reads from it.
 package local
@@ -43,12 +43,13 @@ type State struct {
 	log  *slog.Logger
 	disk disk
 
-	mu       sync.Mutex
-	services map[string]*service // guarded by mu; by id
-	checks   map[string]*check   // guarded by mu; by id
-	bound    boundChecks         // guarded by mu
-	feeds    []*Feed             // guarded by mu
-	discard  bool                // guarded by mu; outputs are not kept
+	mu        sync.Mutex
+	services  map[string]*service // guarded by mu; by id
+	checks    map[string]*check   // guarded by mu; by id
+	bound     boundChecks         // guarded by mu
+	feeds     []*Feed             // guarded by mu
+	discard   bool                // guarded by mu; outputs are not kept
+	replaying bool                // guarded by mu; what is set comes from the disk
 
 	waiting map[string]record // guarded by mu; checks whose services come from files, until the first ReplaceConfig
 }
@@ -193,7 +194,7 @@ func (s *State) setCheck(def *api.CheckDefinition, src Source, owned bool) {
 		Node: s.cfg.Node, CheckID: def.CheckID, Name: def.Name, Notes: def.Notes, ServiceID: def.ServiceID, ServiceTags: []string{},
 		Status: def.Status, Type: def.Kind(), Interval: text(def.Interval), Timeout: text(def.Timeout),
 	}
-	if row.Status == "" {
+	if row.Status == "" || s.replaying {
 		row.Status = api.Critical
 	}
 	if svc := s.services[def.ServiceID]; svc != nil {
@@ -202,7 +203,7 @@ func (s *State) setCheck(def *api.CheckDefinition, src Source, owned bool) {
 	c := &check{def: def, row: row, src: src, owned: owned}
 	if old := s.checks[def.CheckID]; old != nil {
 		row.Status, row.Output, c.since = old.row.Status, old.row.Output, old.since
-	} else if saved, ok := s.disk.ttl(def); ok {
+	} else if saved, ok := s.disk.result(def); ok {
 		row.Status, row.Output = saved.Status, saved.Output
 	}
 	if row.Status == api.Critical && c.since.IsZero() {
@@ -362,8 +363,13 @@ func unknown(id string) error {
 func (s *State) UpdateCheck(id, status, output string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.checks[id]; c != nil {
-		s.report(id, c, status, output)
+	c := s.checks[id]
+	if c == nil {
+		return
+	}
+	s.report(id, c, status, output)
+	if c.def != nil && c.src == FromAPI && s.disk.results[id].Status != status {
+		s.disk.save(result{CheckID: id, Status: status, Output: s.checks[id].row.Output})
 	}
 }
 

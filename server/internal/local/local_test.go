@@ -161,6 +161,67 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// After a restart a check is what it was last found to be. What it was said to be when it was
+// registered counts no more: who passed then may be long dead.
+func TestResultsOverARestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := open(t, dir)
+		check := func(id string, every, ttl time.Duration) *api.CheckDefinition {
+			c := &api.CheckDefinition{CheckID: id, Status: api.Passing, Interval: api.Duration(every), TTL: api.Duration(ttl)}
+			if every > 0 {
+				c.HTTP = "http://127.0.0.1:1/"
+			}
+			return c
+		}
+		const second = time.Second
+		must(t, s.AddService(webService(
+			check("never ran", 10*second, 0), check("passes", 10*second, 0), check("fails", 10*second, 0), check("was warned of", 10*second, 0),
+			check("ran out", 0, second), check("not reported", 0, time.Hour), check("reported", 0, time.Hour),
+		), FromAPI, false))
+		s.UpdateCheck("passes", api.Passing, "200 OK")
+		s.UpdateCheck("fails", api.Passing, "200 OK")
+		s.UpdateCheck("fails", api.Critical, "refused")
+		s.UpdateCheck("was warned of", api.Warning, "429")
+		report(t, s, "ran out", api.Passing, "well")
+		report(t, s, "reported", api.Passing, "well")
+		time.Sleep(2 * second)
+		want := map[string]string{
+			"never ran": "critical ", "passes": "passing 200 OK", "fails": "critical refused", "was warned of": "warning 429",
+			"ran out": "critical ", "not reported": "critical ", "reported": "passing well",
+		}
+		for range 2 { // the second time from a file that was made anew
+			must(t, s.Close())
+			s = open(t, dir)
+			for id, want := range want {
+				if c := s.Checks()[id]; c.Status+" "+c.Output != want {
+					t.Errorf("%s: %s %q after a restart, want %s", id, c.Status, c.Output, want)
+				}
+			}
+		}
+	})
+}
+
+// Results alone make the journal no larger than a few times what is alive.
+func TestResultsDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	must(t, s.AddService(webService(ttl("c")), FromAPI, false))
+	note := strings.Repeat("x", 99)
+	for range 3 * slack / len(note) {
+		report(t, s, "c", api.Passing, note)
+	}
+	must(t, s.Close())
+	if f, err := os.Stat(s.journalPath()); err != nil || f.Size() > 2*slack {
+		t.Errorf("%d bytes (%v), want no more than %d", f.Size(), err, 2*slack)
+	}
+	if c := open(t, dir).Checks()["c"]; c == nil || c.Status != api.Passing || c.Output != note {
+		t.Errorf("after a restart: %+v", c)
+	}
+}
+
 // A line that cannot be read is set aside, half a line at the end left out; the rest is
 // there.
 func TestCorruptRecords(t *testing.T) {
