@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -247,7 +249,7 @@ func ValidStatus(s string) error {
 // AllChecks gives Check and Checks as one list.
 func (s *ServiceDefinition) AllChecks() []*CheckDefinition {
 	var all []*CheckDefinition
-	if s.Check != nil {
+	if s.Check != nil && !reflect.ValueOf(s.Check).Elem().IsZero() { // Go's clients send one that is empty
 		all = append(all, s.Check)
 	}
 	for _, c := range s.Checks {
@@ -298,6 +300,9 @@ func (s *ServiceDefinition) Validate() error {
 	}
 	if s.Weights != nil && (s.Weights.Passing < 1 || s.Weights.Warning < 0) {
 		return Errorf(Invalid, "Invalid Weights: Passing must be greater than 0 and Warning greater than or equal 0")
+	}
+	if s.Weights != nil && max(s.Weights.Passing, s.Weights.Warning) > math.MaxUint16 {
+		return Errorf(Invalid, "Invalid Weights: DNS Weight must be between 0 and 65535")
 	}
 	if err := ValidMeta(s.Meta); err != nil {
 		return Errorf(Invalid, "Invalid Service Meta: %v", err)

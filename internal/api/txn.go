@@ -64,21 +64,20 @@ type TxnSession struct {
 
 // Reads reports whether the operation changes nothing.
 func (o *TxnOp) Reads() bool {
-	verb := ""
 	switch {
 	case o.KV != nil:
-		verb = o.KV.Verb
+		switch o.KV.Verb {
+		case TxnSet, TxnCAS, TxnLock, TxnUnlock, TxnDelete, TxnDeleteTree, TxnDeleteCAS:
+			return false
+		}
+		return true
 	case o.Node != nil:
-		verb = o.Node.Verb
+		return o.Node.Verb == TxnGet
 	case o.Service != nil:
-		verb = o.Service.Verb
+		return o.Service.Verb == TxnGet
 	case o.Check != nil:
-		verb = o.Check.Verb
+		return o.Check.Verb == TxnGet
 	case o.Session != nil:
-		verb = o.Session.Verb
-	}
-	switch verb {
-	case TxnSet, TxnCAS, TxnLock, TxnUnlock, TxnDelete, TxnDeleteTree, TxnDeleteCAS:
 		return false
 	}
 	return true

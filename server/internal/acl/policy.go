@@ -138,19 +138,25 @@ func (s statement) rule() (r Rule, ok bool, err error) {
 		}
 		return r, true, nil
 	}
+	said := false
 	for _, it := range s.value.(body) {
 		switch it.keys[0] {
 		case "policy":
+			said = true
 			word, _ := it.value.(string)
 			if r.Access, ok = accessOf(word, r.Resource); !ok {
 				return r, false, s.wrong(it.value)
 			}
 		case "intentions": // of the service mesh: nothing here heeds them
+			said = true
 		case "sentinel":
 			return r, false, fmt.Errorf("at %s: %s %q: sentinel code is left out of Rollcall, and the rule would give more without it", it.at, s.kind, s.name)
 		default:
 			return r, false, fmt.Errorf("at %s: %s %q: %q has no meaning here: write policy = \"read\"", it.at, s.kind, s.name, it.keys[0])
 		}
+	}
+	if !said {
+		return r, false, fmt.Errorf("at %s: Invalid %s policy: %s %q says none: write policy = \"read\"", s.at, plain, s.kind, s.name)
 	}
 	return r, ok, nil
 }

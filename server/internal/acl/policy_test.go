@@ -49,6 +49,7 @@ func TestParseRefuses(t *testing.T) {
 		`acl "a" { policy = "read" }`:       `write acl = "read"`,
 		`key = "read"`:                      `write key "name" { policy = "read" }`,
 		`keyz "a" { policy = "read" }`:      `"keyz" is nothing that rights are about: there are acl, agent, agent_prefix,`,
+		`key_prefix "a" { }`:                `Invalid key policy: key_prefix "a" says none`,
 		`key "a" { polizy = "read" }`:       `"polizy" has no meaning here`,
 		`key "a" { sentinel { code = "" }}`: "sentinel code is left out",
 		`namespace "x" { acl = "read" }`:    "namespaces are left out of Rollcall",

@@ -230,15 +230,15 @@ func (s *Syncer) round(ctx context.Context) (read bool, err error) {
 		services, checks, view = s.narrow(newServices, newChecks)
 	}
 	d := diff(node, services, checks, view, s.dueOutputs(checks))
-	if before == nil {
-		s.tellStrangers(node.Node, d)
-	}
 	if d.node != nil || len(d.steps) > 0 {
 		defer func() { s.wrote = time.Now() }()
 	}
 	if err := s.send(ctx, d); err != nil {
 		s.have = nil // what failed may have happened: the next round looks
 		return read, err
+	}
+	if before == nil {
+		s.tellStrangers(node.Node, d)
 	}
 	return read, nil
 }

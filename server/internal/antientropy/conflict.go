@@ -77,7 +77,7 @@ func (s *Syncer) tellForeign(node string, rows []string) {
 		"node", node, "rows", rows[:min(len(rows), named)], "count", len(rows))
 }
 
-// tellStrangers says which rows the first reading found that go, because the agent does
+// tellStrangers says which rows the first reading found that went, because the agent does
 // not know them.
 func (s *Syncer) tellStrangers(node string, d difference) {
 	var rows []string
@@ -91,7 +91,7 @@ func (s *Syncer) tellStrangers(node string, d difference) {
 		}
 	}
 	if len(rows) > 0 {
-		s.log.Info("the catalog has rows of this node that its agent does not know; they are removed",
+		s.log.Info("the catalog had rows of this node that its agent does not know; they were removed",
 			"node", node, "rows", rows[:min(len(rows), named)], "count", len(rows))
 	}
 }

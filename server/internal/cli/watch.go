@@ -83,7 +83,7 @@ func (a *app) watch() *cli.Command {
 				return nil
 			}
 			log := slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-			watchplan.Watch(ctx, do, q, func(_ context.Context, index uint64, answer []byte) error {
+			run := func(index uint64, answer []byte) error {
 				cmd := child(args, c.Bool("shell"))
 				cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(answer), a.Stdout, a.Stderr
 				cmd.Env = append(cmd.Environ(), fmt.Sprintf("CONSUL_INDEX=%d", index))
@@ -95,8 +95,16 @@ func (a *app) watch() *cli.Command {
 					err = fmt.Errorf("exit status %d", code)
 				}
 				return err
+			}
+			var failed error
+			watchplan.Watch(ctx, do, q, func(_ context.Context, index uint64, answer []byte) error {
+				if err := run(index, answer); err != nil && ctx.Err() == nil {
+					failed = fmt.Errorf("Error executing handler: %w", err)
+					stop()
+				}
+				return nil
 			}, log)
-			return nil
+			return failed
 		},
 	}
 }

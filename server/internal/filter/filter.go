@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-bexpr"
 	"github.com/hashicorp/go-bexpr/grammar"
+	"github.com/mitchellh/pointerstructure"
 )
 
 // Filter is a compiled expression.
@@ -109,6 +110,15 @@ func compile(e grammar.Expression, row reflect.Type) (test, error) {
 			return right(row)
 		}, err
 	}
+	match, _ := e.(*grammar.MatchExpression)
+	if match != nil {
+		if path := ofMesh(match.Selector.Path, row); path != nil {
+			left := *match
+			left.Selector = grammar.Selector{Type: grammar.SelectorTypeBexpr, Path: path}
+			holds, err := compile(&left, reflect.TypeOf(noMesh))
+			return func(any) (bool, error) { return holds(noMesh) }, err
+		}
+	}
 	p := printer{row: row, bound: map[string]bool{}}
 	p.print(e)
 	if p.err != nil {
@@ -118,7 +128,44 @@ func compile(e grammar.Expression, row reflect.Type) (test, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(row any) (bool, error) { return eval.Evaluate(row) }, nil
+	return func(row any) (bool, error) {
+		ok, err := eval.Evaluate(row)
+		if match != nil && len(p.lists) == 0 && errors.Is(err, pointerstructure.ErrNotFound) {
+			return match.Operator.NotPresentDisposition(), nil // a key of a map on the way, which the library looks for in the last only
+		}
+		return ok, err
+	}, nil
+}
+
+// noMesh is what an instance says of the service mesh, which is left out.
+var noMesh struct {
+	Kind    string
+	Connect struct{ Native bool }
+	Proxy   struct {
+		DestinationServiceName, DestinationServiceID, LocalServiceAddress string
+		LocalServicePort                                                  int
+		MeshGateway                                                       struct{ Mode string }
+	}
+}
+
+// ofMesh gives the path in noMesh that a selector means, nil if it means something else. A
+// service is known by its EnableTagOverride.
+func ofMesh(path []string, row reflect.Type) []string {
+	row = deref(row)
+	if row.Kind() != reflect.Struct {
+		return nil
+	}
+	if of, ok := row.FieldByName("Service"); ok && len(path) > 1 && path[0] == "Service" && deref(of.Type).Kind() == reflect.Struct {
+		row, path = deref(of.Type), path[1:]
+	}
+	for _, prefix := range []string{"", "Service"} {
+		name, ok := strings.CutPrefix(path[0], prefix)
+		_, service := row.FieldByName(prefix + "EnableTagOverride")
+		if _, mesh := reflect.TypeOf(noMesh).FieldByName(name); ok && service && mesh {
+			return append([]string{name}, path[1:]...)
+		}
+	}
+	return nil
 }
 
 // printer writes an expression as text again, with selectors through lists spelled out.
@@ -126,6 +173,7 @@ type printer struct {
 	strings.Builder
 	row   reflect.Type
 	bound map[string]bool // names that "any" and "all" have given
+	lists []int           // lengths of what of the last selector led to lists
 	err   error
 }
 
@@ -189,7 +237,8 @@ const element = "element"
 func (p *printer) match(e *grammar.MatchExpression) {
 	depth := 0
 	path := e.Selector.Path
-	for _, list := range p.check(e.Selector) {
+	p.lists = p.check(e.Selector)
+	for _, list := range p.lists {
 		name := fmt.Sprintf("%s%d", element, depth)
 		fmt.Fprintf(p, "any %s as %s { ", selector(grammar.Selector{Type: grammar.SelectorTypeBexpr, Path: path[:list]}), name)
 		path = append([]string{name}, path[list:]...)

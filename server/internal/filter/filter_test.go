@@ -18,7 +18,9 @@ type row struct {
 	Tags   []string
 	Checks []*check
 	Tagged map[string]struct{ Address string }
-	hidden string // what is not exported is no selector
+
+	EnableTagOverride bool
+	hidden            string // what is not exported is no selector
 }
 
 var one = &row{
@@ -39,6 +41,10 @@ func TestMatch(t *testing.T) {
 		`not (Port == 80 and Port == 81)`: true, `not not Port == 80`: true, `Port == 80 or Port == word`: true, `Port == 81 and Port == word`: false,
 		`Port == 80` + strings.Repeat(` and Port == 80`, 200): true, `Port == 81` + strings.Repeat(` or Port == 81`, 200): false,
 		`(((((Port == 80)))))`: true, `Node.Node == "(" or Port == 80`: true, "Node.Node == `(` or Port == 80": true, `Node.Node == "\x22(" or Port == 80`: true,
+		// a key that others have
+		`Tagged.wan.Address == "10.0.0.1"`: false, `Tagged.wan.Address != "10.0.0.1"`: true, `Tagged.wan.Address is empty`: true, `not Tagged.wan.Address matches "."`: true,
+		// of the service mesh there is nothing
+		`Kind == ""`: true, `Kind != "connect-proxy"`: true, `Connect.Native == false`: true, `Proxy.DestinationServiceName == web`: false, `Port == 80 and Kind == proxy`: false,
 		// through a list, for any
 		`Checks.Status == critical`: true, `Checks.Status == warning`: false, `Checks.Status != critical`: true,
 		`not Checks.Status == critical`: false, `Checks.Name matches "^d" and Checks.Status == passing`: true, `Checks is empty`: false,
@@ -64,7 +70,7 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		`Nope == 1`: `Selector "Nope" is not valid`, `Node.Nope == 1`: `Selector "Node.Nope" is not valid`, `Port.x == 1`: `Selector "Port.x" is not valid`,
-		`Checks.Nope == 1`: `Selector "Checks.Nope" is not valid`, `hidden == 1`: `Selector "hidden" is not valid`, `Tags.x.y == 1`: `is not valid`,
+		`Checks.Nope == 1`: `Selector "Checks.Nope" is not valid`, `Connect.Nope == 1`: `Selector "Connect.Nope" is not valid`, `hidden == 1`: `Selector "hidden" is not valid`, `Tags.x.y == 1`: `is not valid`,
 		`any Nope as x { x == 1 }`: `Selector "Nope" is not valid`, `"/Nope" == 1`: `is not valid`,
 		``: "no match found", `Port`: "no match found", `Port ==`: "no match found", `(Port == 80`: "nmatched parentheses", `Port == 80)`: "nmatched parentheses", strings.Repeat("(", 50): "nmatched parentheses",
 		strings.Repeat("(", 50) + "Port == 80" + strings.Repeat(")", 50): "max number of expressions", `Port == "x`: "nterminated string",

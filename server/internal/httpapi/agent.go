@@ -19,7 +19,7 @@ func agentSelf(ctx context.Context, r *request) (*reply, error) {
 }
 
 func agentMembers(_ context.Context, r *request) (*reply, error) {
-	members, err := r.server.cfg.Agent.Members(r.query.has("wan"))
+	members, err := r.server.cfg.Agent.Members(r.query.get("wan") != "")
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func agentJoin(ctx context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, r.server.cfg.Agent.Join(ctx, addr, r.query.has("wan"))
+	return nil, r.server.cfg.Agent.Join(ctx, addr, r.query.get("wan") != "")
 }
 
 func agentLeave(ctx context.Context, r *request) (*reply, error) {
@@ -89,7 +89,7 @@ func agentForceLeave(_ context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, r.server.cfg.Agent.ForceLeave(node, r.query.has("prune"), r.query.has("wan"))
+	return nil, r.server.cfg.Agent.ForceLeave(node, r.query.has("prune"), r.query.get("wan") != "")
 }
 
 // enable reads the parameter that maintenance needs.

@@ -170,7 +170,7 @@ func (l *Leader) lead(ctx context.Context) {
 		case err == nil:
 			pause.Reset()
 			failed = ""
-			again.Reset(reconcileEvery)
+			again.Reset(l.nextLook())
 			continue
 		case errors.Is(err, consensus.ErrNotLeader) || ctx.Err() != nil:
 			continue
@@ -181,6 +181,17 @@ func (l *Leader) lead(ctx context.Context) {
 		}
 		again.Reset(pause.NextBackOff())
 	}
+}
+
+// nextLook is when to look again though nothing is heard. Gossip says nothing of a member
+// that was said to leave when it comes back.
+func (l *Leader) nextLook() time.Duration {
+	for _, s := range l.pool.Servers() {
+		if s.Status == api.StatusLeaving {
+			return retryAfter
+		}
+	}
+	return reconcileEvery
 }
 
 // reconcile makes catalog and Raft configuration equal to the membership.

@@ -141,7 +141,7 @@ func compare3(a1, b1, a2, b2, a3, b3 string) int {
 
 // The orders of the trees.
 func byNodeKey(a, b *Node) bool { return a.key < b.key }
-func byNodeID(a, b *Node) bool  { return a.ID < b.ID }
+func byNodeID(a, b *Node) bool  { return strings.ToLower(a.ID) < strings.ToLower(b.ID) }
 func byNodeAt(a, b *Node) bool  { return compare2(a.at, b.at, a.key, b.key) < 0 }
 func byServiceAt(a, b *Service) bool {
 	return compare3(a.at, b.at, a.node, b.node, a.ID, b.ID) < 0

@@ -330,9 +330,12 @@ func TestS9Names(t *testing.T) {
 		t.Errorf("after the name was given up: %v, %v", n, s.State().NodeByID("id1"))
 	}
 	register(t, s, 6, check("n1", api.SerfHealth, "", api.Critical, ""))
-	register(t, s, 7, node("n3", "id2", api.Passing))
+	register(t, s, 7, node("n3", "ID2", api.Passing)) // letters of either case are the same id
 	if n, _ := s.State().Node("n1"); n != nil {
 		t.Errorf("after its id was renamed, n1 is still there")
+	}
+	if n, _ := s.State().Node("n3"); n == nil || n.CreateIndex != 1 || n.ModifyIndex != 7 {
+		t.Errorf("the node renamed: %+v, want it made at 1 and changed at 7", n)
 	}
 }
 

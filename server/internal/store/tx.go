@@ -50,7 +50,7 @@ func (t *Tx) Register(r *api.Registration) error {
 		t.dropNode(renamed)
 	}
 	if cur == nil || !r.SkipNodeUpdate {
-		cur = t.putNode(r, cur, key)
+		cur = t.putNode(r, cur, key, renamed)
 	}
 	if r.Service != nil {
 		t.putService(cur, r.Service)
@@ -67,7 +67,7 @@ func (t *Tx) claim(r *api.Registration, cur *Node) (renamed *Node, err error) {
 	if r.ID == "" || cur != nil && r.SkipNodeUpdate {
 		return nil, nil
 	}
-	if cur != nil && cur.ID != "" && cur.ID != r.ID && t.alive(cur.key) {
+	if cur != nil && cur.ID != "" && !strings.EqualFold(cur.ID, r.ID) && t.alive(cur.key) {
 		return nil, api.Errorf(api.Internal, "Node name %s is reserved by node %s with name %s (%s), which is alive: stop it or use another name",
 			r.Node, cur.ID, cur.Node.Node, cur.Address)
 	}
@@ -107,11 +107,14 @@ func (t *Tx) checkable(r *api.Registration, node string, c *api.Check) error {
 	return nil
 }
 
-func (t *Tx) putNode(r *api.Registration, cur *Node, key string) *Node {
+func (t *Tx) putNode(r *api.Registration, cur *Node, key string, renamed *Node) *Node {
 	n := &Node{key: key, at: api.CanonicalAddress(r.Address), Node: api.Node{
 		ID: r.ID, Node: r.Node, Address: r.Address, Datacenter: r.Datacenter,
 		TaggedAddresses: orNone(r.TaggedAddresses), Meta: orNone(r.NodeMeta), CreateIndex: t.index, ModifyIndex: t.index,
 	}}
+	if renamed != nil {
+		n.CreateIndex = renamed.CreateIndex
+	}
 	if cur != nil {
 		n.CreateIndex = cur.CreateIndex
 		if n.ID == "" {
