@@ -134,3 +134,20 @@ func TestReachesTheAgent(t *testing.T) {
 		t.Errorf("a token file that is not there: exit %d, %q", code, errs)
 	}
 }
+
+// A handler that fails ends a watch on the command line.
+func TestWatchHandlerFails(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("index") != "" {
+			<-r.Context().Done()
+		}
+		w.Header().Set("X-Consul-Index", "5")
+		w.Write([]byte("[]"))
+	}))
+	t.Cleanup(s.Close)
+	out, errs, code := run(t, "", "watch", "-type=nodes", "-http-addr="+s.URL, "cat; exit 3")
+	if code != 1 || out != "[]\n" || !strings.Contains(errs, "Error executing handler: exit status 3") {
+		t.Errorf("%d, %q, %q; want 1, the answer, and why it ended", code, out, errs)
+	}
+}

@@ -108,19 +108,33 @@ func keyPath(key string) string { return strings.ReplaceAll(url.PathEscape(key),
 // mayLack reports whether there being nothing is an answer.
 func (q Query) mayLack() bool { return q.Type == "key" || q.Type == "keyprefix" }
 
-// shape makes of an answer what handlers get: a key alone instead of a list of one, and of
-// events those that came after the one that index is of.
+// pair is a key as handlers get it, with all its fields.
+type pair struct {
+	Key                                        string
+	CreateIndex, ModifyIndex, LockIndex, Flags uint64
+	Value                                      json.RawMessage
+	Session                                    string
+}
+
+// shape makes of an answer what handlers get: keys with all their fields, a key alone instead
+// of a list of one, and of events those that came after the one that index is of.
 func (q Query) shape(body []byte, index uint64) ([]byte, error) {
 	switch q.Type {
-	case "key":
-		var list []json.RawMessage
+	case "key", "keyprefix":
+		var list []pair
 		if err := json.Unmarshal(body, &list); err != nil {
 			return nil, err
 		}
-		if len(list) == 0 {
-			return []byte("null"), nil
+		var out any = list
+		if q.Type == "key" {
+			if out = nil; len(list) > 0 {
+				out = list[0]
+			}
 		}
-		body = list[0]
+		var err error
+		if body, err = json.Marshal(out); err != nil {
+			return nil, err
+		}
 	case "event":
 		var list []json.RawMessage
 		if err := json.Unmarshal(body, &list); err != nil {

@@ -92,8 +92,8 @@ func TestWatch(t *testing.T) {
 			"/v1/catalog/nodes /v1/catalog/nodes?index=9 /v1/catalog/nodes",
 		},
 		"a key": {
-			Query{Type: "key", Key: "a/b c"}, []answer{{1, "gone", 404}, {2, `[{"Key":"a/b c"}]`, 0}, {3, "gone", 404}},
-			[]string{"1 null\n", "2 {\"Key\":\"a/b c\"}\n", "3 null\n"},
+			Query{Type: "key", Key: "a/b c"}, []answer{{1, "gone", 404}, {2, `[{"LockIndex":0,"Key":"a/b c","Flags":0,"Value":"eA==","CreateIndex":2,"ModifyIndex":2}]`, 0}, {3, "gone", 404}},
+			[]string{"1 null\n", `2 {"Key":"a/b c","CreateIndex":2,"ModifyIndex":2,"LockIndex":0,"Flags":0,"Value":"eA==","Session":""}` + "\n", "3 null\n"},
 			"/v1/kv/a/b%20c /v1/kv/a/b%20c?index=1 /v1/kv/a/b%20c?index=2",
 		},
 		"a prefix": {
