@@ -170,7 +170,7 @@ func (l *Leader) lead(ctx context.Context) {
 		case err == nil:
 			pause.Reset()
 			failed = ""
-			again.Reset(l.nextLook())
+			again.Reset(nextLook(l.pool.Servers()))
 			continue
 		case errors.Is(err, consensus.ErrNotLeader) || ctx.Err() != nil:
 			continue
@@ -183,10 +183,10 @@ func (l *Leader) lead(ctx context.Context) {
 	}
 }
 
-// nextLook is when to look again though nothing is heard. Gossip says nothing of a member
-// that was said to leave when it comes back.
-func (l *Leader) nextLook() time.Duration {
-	for _, s := range l.pool.Servers() {
+// nextLook is when to look again though nothing is heard: soon while a server is leaving,
+// for gossip does not say that one came back that it was told is leaving.
+func nextLook(servers []gossip.Server) time.Duration {
+	for _, s := range servers {
 		if s.Status == api.StatusLeaving {
 			return retryAfter
 		}
