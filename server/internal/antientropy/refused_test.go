@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,6 +67,48 @@ func TestNewReasonsAreTold(t *testing.T) {
 			if n := strings.Count(log.String(), reason); n != 1 {
 				t.Errorf("%q is told %d times, want once:\n%s", reason, n, log.String())
 			}
+		}
+	})
+}
+
+// keeper is a catalog that lets nothing go while it is told so.
+type keeper struct {
+	*fakeCatalog
+	keeps atomic.Bool
+}
+
+func (c *keeper) Deregister(ctx context.Context, d *api.Deregistration) error {
+	if c.keeps.Load() {
+		return api.Errorf(api.Forbidden, "Node name n1 is reserved")
+	}
+	return c.fakeCatalog.Deregister(ctx, d)
+}
+
+// What the catalog has and the agent does not know is said to be removed when it is, and
+// once, however often it was tried.
+func TestStrangersAreToldWhenGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l, c := newLocal(), &keeper{fakeCatalog: newCatalog()}
+		c.node = &api.Node{Node: "n1", Address: "10.0.0.1"}
+		c.services["stranger"] = svc("stranger")
+		c.keeps.Store(true)
+		s := New(Config{
+			Node: func() api.Registration { return api.Registration{Node: "n1", Address: "10.0.0.1"} }, Size: func() int { return 1 },
+			Log: slog.New(slog.NewTextHandler(&log, nil)),
+		}, l, c)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		kept := strings.Count(log.String(), "service stranger")
+		c.keeps.Store(false)
+		time.Sleep(time.Minute)
+		stop()
+		<-done
+		if gone := strings.Count(log.String(), "service stranger"); kept != 0 || gone != 1 || c.service("stranger") != nil {
+			t.Errorf("told %d times while it was kept, %d times in all, want 0 and 1:\n%s", kept, gone, log.String())
 		}
 	})
 }
