@@ -152,6 +152,9 @@ func (c *Config) doorFaults(fault func(bool, string, ...any)) {
 	default:
 		fault(true, "dns_config.recursor_strategy %q: give sequential or random", c.DNS.RecursorStrategy)
 	}
+	for _, r := range c.Recursors {
+		fault(r == "" || strings.ContainsAny(r, " \t/"), "recursors %q: give IP or IP:PORT of a DNS server", r)
+	}
 	fault(c.DNS.UDPAnswerLimit < 0, "dns_config.udp_answer_limit = %d: give 0 or more", c.DNS.UDPAnswerLimit)
 	for key, d := range map[string]time.Duration{"default_query_time": c.DefaultQueryTime, "max_query_time": c.MaxQueryTime} {
 		fault(d <= 0, "%s = %s: give a time above 0", key, d)
