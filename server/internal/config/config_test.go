@@ -96,7 +96,7 @@ func TestFaults(t *testing.T) {
 		"limits { request_limits { mode = \"x\" } }":                "limits.request_limits.mode",
 		"limits { kv_max_value_size = 0 }":                          "kv_max_value_size",
 		"dns_config { recursor_strategy = \"x\" }":                  "recursor_strategy",
-		"recursors = [\"bad host\"]":                                 `recursors "bad host"`,
+		"recursors = [\"bad host\"]":                                `recursors "bad host"`,
 		"advertise_addr_ipv4 = \"::1\"":                             "advertise_addr_ipv4",
 		"bind_interface = \"lo\"\nbind_addr = \"10.0.0.1\"":         "exclude each other",
 		"watches = [{ type = \"key\" }]":                            "watches[0]: a watch of type key needs a key",
