@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/rollcall/rollcall/internal/api"
 )
@@ -157,6 +158,28 @@ func (r *request) dnsName(service string) string {
 	return service + ".service" + dc + "." + r.ui.cfg.Domain
 }
 
+// dig is a line that asks DNS for a service. What looks like an option, a server or a flag
+// is said to be a name; what cannot be printed is written by number, as zone files do.
+func (r *request) dig(service string) string {
+	var name strings.Builder
+	for _, c := range r.dnsName(service) {
+		switch {
+		case c == '\\':
+			name.WriteString(`\\`)
+		case unicode.IsPrint(c):
+			name.WriteRune(c)
+		default:
+			for _, b := range []byte(string(c)) {
+				fmt.Fprintf(&name, `\%03d`, b)
+			}
+		}
+	}
+	if strings.ContainsAny(name.String()[:1], "-+@") {
+		return "dig -q " + shell(name.String())
+	}
+	return "dig " + shell(name.String())
+}
+
 // curl is a line that asks the API for something, as the viewer reached it.
 func (r *request) curl(path string) string {
 	scheme := "http"
@@ -166,7 +189,15 @@ func (r *request) curl(path string) string {
 	return "curl " + shell(scheme+"://"+r.Host+path)
 }
 
-// shell quotes a word for a POSIX shell.
-func shell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+// shell writes a word for a POSIX shell, in quotes where it needs them.
+func shell(s string) string {
+	plain := func(c rune) bool {
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_./:@%+,-", c)
+	}
+	if s != "" && strings.IndexFunc(s, func(c rune) bool { return !plain(c) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
 
 func segment(s string) string { return url.PathEscape(s) }

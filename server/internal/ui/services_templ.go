@@ -575,11 +575,11 @@ func oneService(r *request, sv *service, rows []*instance, p pager, s search, ev
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = copied("DNS", "dig "+r.dnsName(sv.Name)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = copied("DNS", r.dig(sv.Name)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = copied("SRV", "dig "+r.dnsName(sv.Name)+" SRV").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = copied("SRV", r.dig(sv.Name)+" SRV").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1320,7 +1320,7 @@ func oneInstance(r *request, i *instance, since string, events []*event, trails 
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = copied("DNS", "dig "+r.dnsName(i.Service.Service)+" SRV").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = copied("DNS", r.dig(i.Service.Service)+" SRV").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
