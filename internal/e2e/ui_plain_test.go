@@ -81,6 +81,9 @@ func TestUITwoDatacenters(t *testing.T) {
 	if got := strings.Join(b.texts("tbody tr:first-child > *"), "|"); !strings.Contains(got, "two") || !strings.Contains(got, "0.1.0") {
 		t.Errorf("the other's server: %q", got)
 	}
+	if got := b.texts(".copied code"); len(got) != 2 || !strings.Contains(got[0], "/v1/snapshot?dc=dc2'") || got[1] != "rollcall snapshot restore -datacenter=dc2 rollcall.snap" {
+		t.Errorf("lines for the other's snapshots: %q", got)
+	}
 	b.accessible("other-cluster")
 	place(t, there, "birch", "there", "there-2", "critical", "because")
 	b.open("service?name=there")

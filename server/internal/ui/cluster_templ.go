@@ -504,7 +504,7 @@ func cluster(r *request, v *clusterView) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = copied("Restore", "rollcall snapshot restore rollcall.snap").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = copied("Restore", r.restoreLine()).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -180,8 +180,16 @@ func (r *request) dig(service string) string {
 	return "dig " + shell(name.String())
 }
 
-// curl is a line that asks the API for something, as the viewer reached it.
+// curl is a line that asks the API for something, as the viewer reached it and of the
+// datacenter that is looked at.
 func (r *request) curl(path string) string {
+	if r.dc != "" {
+		join := "?"
+		if strings.Contains(path, "?") {
+			join = "&"
+		}
+		path += join + "dc=" + url.QueryEscape(r.dc)
+	}
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"

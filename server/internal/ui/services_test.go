@@ -50,3 +50,24 @@ func TestLinesToAskDNS(t *testing.T) {
 		}
 	}
 }
+
+// TestLinesAreAboutTheDatacenter: what is copied in another datacenter's view is about that
+// one, a restore above all.
+func TestLinesAreAboutTheDatacenter(t *testing.T) {
+	here, there := viewer("10.0.0.1:8500", ""), viewer("10.0.0.1:8500", "dc 2")
+	for got, want := range map[string]string{
+		here.curl("/v1/snapshot"):      "curl http://10.0.0.1:8500/v1/snapshot",
+		there.curl("/v1/snapshot"):     "curl 'http://10.0.0.1:8500/v1/snapshot?dc=dc+2'",
+		here.curl("/v1/kv/a?raw"):      "curl 'http://10.0.0.1:8500/v1/kv/a?raw'",
+		there.curl("/v1/kv/a?raw"):     "curl 'http://10.0.0.1:8500/v1/kv/a?raw&dc=dc+2'",
+		here.restoreLine():             "rollcall snapshot restore rollcall.snap",
+		there.restoreLine():            "rollcall snapshot restore -datacenter='dc 2' rollcall.snap",
+		viewer("h", "").dig("web"):     "dig web.service.consul",
+		viewer("h", "b").dig("web"):    "dig web.service.b.consul",
+		viewer("h", "b").restoreLine(): "rollcall snapshot restore -datacenter=b rollcall.snap",
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}

@@ -123,3 +123,12 @@ func (s slowly) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// restoreLine is the command that restores a snapshot where the viewer looks.
+func (r *request) restoreLine() string {
+	where := ""
+	if r.dc != "" {
+		where = "-datacenter=" + shell(r.dc) + " "
+	}
+	return "rollcall snapshot restore " + where + "rollcall.snap"
+}
