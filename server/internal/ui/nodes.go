@@ -41,6 +41,20 @@ func (h *host) life() string {
 	return word(h.Status)
 }
 
+// state is the status that goes with life: that of the node's checks, unless gossip knows
+// worse.
+func (h *host) state() string {
+	switch {
+	case h.member == nil || h.member.Status == api.StatusAlive:
+		return h.Status
+	case h.member.Status == api.StatusFailed:
+		return api.Critical
+	case h.Status == api.Passing: // it leaves, or has left
+		return api.Warning
+	}
+	return h.Status
+}
+
 // hosts gives the nodes with what is known of them.
 func (r *request) hosts(c *catalog) []*host {
 	var members []api.Member
@@ -87,7 +101,7 @@ func nodesPage(r *request) (view, error) {
 	s := r.search()
 	var all []*host
 	for _, h := range r.hosts(c) {
-		if s.text != "" && !contains(h.Node, s.text) && !contains(h.Address, s.text) || s.status != "" && h.Status != s.status {
+		if s.text != "" && !contains(h.Node, s.text) && !contains(h.Address, s.text) || s.status != "" && h.state() != s.status {
 			continue
 		}
 		all = append(all, h)
