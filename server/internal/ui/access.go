@@ -139,7 +139,7 @@ func policyPage(r *request) (view, error) {
 }
 
 func (r *request) policyView(p *api.Policy, fault string, code int) view {
-	return view{title: orID(p.Name, "New policy"), body: onePolicy(r, p, fault), code: code}
+	return view{title: policyTitle(p), body: onePolicy(r, p, fault), code: code}
 }
 
 func policyPost(r *request) (view, error) {
