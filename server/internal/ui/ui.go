@@ -13,6 +13,8 @@ import (
 	"context"
 	"embed"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,7 +127,9 @@ func (u *UI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	if trustworthy(r) {
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	}
 	tail := strings.TrimPrefix(r.URL.Path, u.cfg.Path)
 	if name, ok := strings.CutPrefix(tail, "static/"); ok {
 		u.serveAsset(w, r, name)
@@ -158,6 +162,20 @@ func (u *UI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Allow", "GET, HEAD")
 		u.show(req, pages[at], view{title: "Not allowed", code: http.StatusMethodNotAllowed, body: problem("This page does not take " + r.Method + ".")})
 	}
+}
+
+// trustworthy says whether browsers trust where a page comes from: over TLS, or from their
+// own machine. Elsewhere they complain of headers that want it.
+func trustworthy(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	host := (&url.URL{Host: r.Host}).Hostname()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.IsLoopback()
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 const (
