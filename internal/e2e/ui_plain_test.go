@@ -134,3 +134,30 @@ func TestUIOfAClientAgent(t *testing.T) {
 		t.Errorf("a key that was written here: %+v, %v", p, err)
 	}
 }
+
+// TestUIGivesRoomToNames: on a phone a long name is not squeezed beside its bar; where there
+// is room, addresses stay in one piece beside whatever else is long.
+func TestUIGivesRoomToNames(t *testing.T) {
+	a, c := startUI(t)
+	name := "svc-with-a-rather-long-name-number-10"
+	place(t, c, "alder", name, name+"-of-many-more", "critical", strings.Repeat("a long story ", 20))
+	place(t, c, "alder", "web", "web-1", "critical", "because")
+	lines := `((e) => { const r = document.createRange(); r.selectNodeContents(e); return new Set([...r.getClientRects()].map((c) => c.top)).size; })`
+	b := openTab(t, a)
+	b.look(false, 390, 844)
+	b.open("services")
+	var got int
+	if b.eval(lines+`([...document.querySelectorAll("tbody th a")].find((e) => e.textContent === `+quote(name)+`))`, &got); got > 2 {
+		t.Errorf("a name of %d characters takes %d lines of a phone", len(name), got)
+	}
+	for _, width := range []int64{1440, 1000} {
+		b.look(false, width, 900)
+		b.open("node?name=alder")
+		if b.eval(`Math.max(...[...document.querySelectorAll("td.at")].map(`+lines+`))`, &got); got != 1 {
+			t.Errorf("an address takes %d lines of a screen %d wide", got, width)
+		}
+		if b.eval(`Math.round(Math.max(...[...document.querySelectorAll("td.why span")].map((e) => e.clientHeight / parseFloat(getComputedStyle(e).lineHeight))))`, &got); got != 1 {
+			t.Errorf("a cause takes %d lines of a screen %d wide", got, width)
+		}
+	}
+}

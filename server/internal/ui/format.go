@@ -65,6 +65,18 @@ func join(host string, port int) string {
 	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
+// inOne is the class of an address that stays in one piece: any of IP with a port does, a
+// name if it is no longer than that.
+func inOne(address string) string {
+	switch {
+	case len(address) <= len("255.255.255.255:65535"):
+		return "at"
+	case len(address) <= len("[2001:db8:1111:2222:3333:4444:5555:6666]:65535"):
+		return "at long"
+	}
+	return ""
+}
+
 // clip shortens text to at most n characters.
 func clip(s string, n int) string {
 	if utf8.RuneCountInString(s) <= n {
