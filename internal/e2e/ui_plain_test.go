@@ -161,3 +161,42 @@ func TestUIGivesRoomToNames(t *testing.T) {
 		}
 	}
 }
+
+// TestUIMissingPages: a page of what is not there is fetched once, until it is there.
+func TestUIMissingPages(t *testing.T) {
+	a, c := startUI(t)
+	place(t, c, "alder", "web", "web-1", "passing", "ok")
+	b := openTab(t, a)
+	b.pardon("status of 404")
+	fetched := func(page string) int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		n := 0
+		for _, r := range b.requests {
+			if r == b.base+page {
+				n++
+			}
+		}
+		return n
+	}
+	for _, page := range []string{"service?name=nope", "node?name=nope", "instance?id=nope&node=alder"} {
+		b.open(page)
+		// the stream is opened anew, and its first word takes the mark away
+		b.eval(`document.documentElement.classList.add("lost"); document.dispatchEvent(new Event("visibilitychange"))`, nil)
+		b.until("it hears of changes", `!document.documentElement.classList.contains("lost")`)
+		if n := fetched(page); n != 1 {
+			t.Errorf("%s is fetched %d times", page, n)
+		}
+	}
+	b.open("nope")
+	b.until("what can never be hears of none", `document.body.dataset.live === ""`)
+	b.open("service?name=nope")
+	place(t, c, "alder", "nope", "nope-1", "passing", "ok")
+	b.until("it is there now", `document.querySelectorAll("tbody tr").length === 1`)
+	if _, err := c.Catalog().Deregister(&consul.CatalogDeregistration{Node: "alder"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.until("and gone again", `document.querySelector("h1").innerText.includes("nope") && !document.querySelector("tbody")`)
+	place(t, c, "alder", "nope", "nope-1", "passing", "ok")
+	b.until("and there once more", `document.querySelectorAll("tbody tr").length === 1`)
+}

@@ -31,7 +31,7 @@ type topic struct {
 type seen struct {
 	value   any // what build made of the last good answer; nil before the first
 	index   uint64
-	version uint64    // moves with every change that a page may show
+	version uint64    // moves with every change that a page may show; 0 before the first, and no feed's twice
 	at      time.Time // of the last good answer
 	err     error     // why there is no newer one
 }
@@ -59,7 +59,9 @@ func (f *feed) set(change func(*seen)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(&f.seen)
-	f.seen.version++
+	if f.seen.version++; f.seen.version == 1 {
+		f.seen.version = uint64(time.Now().UnixNano()) // a page may come back to another feed of the topic
+	}
 	close(f.moved)
 	f.moved = make(chan struct{})
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/rollcall/rollcall/internal/announce"
@@ -68,7 +69,7 @@ func (u *UI) live(r *request) {
 	if !say("retry: 1000\nevent: hello\ndata: " + u.assets["app.js"].name + "\n\n") {
 		return
 	}
-	var told uint64 // the sum of all versions that the page knows or is about to
+	told, _ := strconv.ParseUint(q.Get("seen"), 10, 64) // the sum of all versions that the page knows or is about to
 	for {
 		var sum uint64
 		cases := []reflect.SelectCase{recv(r.Context().Done()), recv(u.hub.ended), recv(beat.C), recv(again), recv(u.bell.wait())}

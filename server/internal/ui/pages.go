@@ -87,7 +87,18 @@ func (r *request) frame(p page, v view) frame {
 	if v.every > 0 {
 		q.add("every", v.every.String())
 	}
-	if r.Method != http.MethodPost { // what a form led to must stay until it is read
+	missing := v.code == http.StatusNotFound
+	if missing { // it need not be asked for again before something changes
+		at := uint64(0)
+		if len(v.topics) > 0 {
+			at = r.version
+		}
+		q.add("seen", utoa(at))
+	}
+	switch {
+	case r.Method == http.MethodPost: // what a form led to must stay until it is read
+	case missing && len(v.topics) == 0 && v.every == 0: // it will never be
+	default:
 		f.live = r.link("live", q)
 	}
 	if since, why := r.stale(v); why != "" {

@@ -31,6 +31,7 @@ type request struct {
 	token  string // that, or the agent's default
 	dc     string // the datacenter that is looked at, "" for the agent's own
 
+	version  uint64 // of the catalog, once looked at
 	known    suite  // once asked for
 	serving  fronts // once gathered
 	gathered bool
@@ -60,6 +61,9 @@ func (r *request) catalog() (*catalog, error) {
 	s, err := r.ui.hub.get(r.Context(), r.topic(endpoint.UINodes, ""))
 	if err != nil {
 		return nil, err
+	}
+	if r.version == 0 {
+		r.version = s.version
 	}
 	return s.value.(*catalog), nil
 }

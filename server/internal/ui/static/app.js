@@ -80,7 +80,9 @@
         document.title = doc.title;
         local(main);
         morph($("main"), main);
-        if (doc.body.dataset.live !== document.body.dataset.live) { document.body.dataset.live = doc.body.dataset.live; listen(); }
+        const was = document.body.dataset.live;
+        document.body.dataset.live = doc.body.dataset.live;
+        if (topics(was) !== topics(doc.body.dataset.live)) listen();
       }
       if (peek.open) await fill(peek.dataset.href);
       lost(false);
@@ -89,6 +91,8 @@
   }
 
   // --- hearing of changes ---
+  const seen = /[?&]seen=\d+/; // what the page was made of, where the server tells it
+  const topics = (live) => live.replace(seen, "");
   let source = null;
   function listen() {
     if (source) source.close();
@@ -97,6 +101,7 @@
     source = new EventSource(document.body.dataset.live);
     source.addEventListener("hello", (e) => {
       if (!$("script[src]").src.endsWith(e.data)) location.reload(); // another version serves now
+      else if (seen.test(document.body.dataset.live)) lost(false);
       else refresh();
     });
     source.onmessage = refresh;
