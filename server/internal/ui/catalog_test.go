@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,12 +123,34 @@ func TestPastKeepsTheWorstOfEachMinute(t *testing.T) {
 	if len(got) != slots {
 		t.Fatalf("%d points", len(got))
 	}
-	if got := fmt.Sprint(got[slots-5:]); got != "[{0 0} {0 1} {1 1} {0 1} {0 1}]" {
+	if got := fmt.Sprint(got[slots-5:]); got != "[{0 0 0 0} {0 0 0 1} {1 0 0 1} {0 0 0 1} {0 0 0 1}]" {
 		t.Errorf("past %s", got)
 	}
 	tl.note(catalogOf(), minute.Add(3*time.Hour))
 	if tl.past("web") != nil {
 		t.Error("a service that is gone for hours is remembered")
+	}
+}
+
+// TestSparkHasEachStatesColour: an area is drawn for every state of the hour, the worst at
+// the bottom and over the others.
+func TestSparkHasEachStatesColour(t *testing.T) {
+	const full, half = "M0 24V1H240V24Z", "M0 24V13H240V24Z"
+	for name, c := range map[string]struct {
+		points []point
+		want   []area
+	}{
+		"well":            {[]point{{All: 2}}, []area{{api.Passing, full}}},
+		"warning":         {[]point{{Warning: 2, All: 2}}, []area{{api.Warning, full}}},
+		"maintenance":     {[]point{{Maintenance: 1, All: 2}}, []area{{api.Passing, full}, {maintenance, half}}},
+		"two at a time":   {[]point{{Critical: 1, Warning: 1, All: 2}}, []area{{api.Warning, full}, {api.Critical, half}}},
+		"one after other": {[]point{{Critical: 2, Warning: 2, All: 2}}, []area{{api.Critical, full}}},
+		"in turn":         {[]point{{Warning: 1, All: 2}, {Critical: 1, All: 2}}, []area{{api.Passing, "M0 24V1H120V1H240V24Z"}, {api.Warning, "M0 24V13H120V13H240V24Z"}, {api.Critical, "M0 24V24H120V13H240V24Z"}}},
+		"not there":       {[]point{{}}, nil},
+	} {
+		if got := sparkAreas(c.points); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
 	}
 }
 

@@ -48,8 +48,27 @@ func inWords(c counts) string {
 	return strings.Join(parts, ", ")
 }
 
-// sparkPath draws one of the two areas of a sparkline, 240 by 24.
-func sparkPath(points []point, of func(point) int) string {
+// area is a part of a sparkline.
+type area struct{ status, path string }
+
+// sparkAreas draws a sparkline, each area over those before it: the worst states come last
+// and stand at the bottom. What is not seen is left out.
+func sparkAreas(points []point) []area {
+	var out []area
+	over := ""
+	for _, s := range statuses {
+		path := sparkPath(points, s)
+		if path != over && slices.ContainsFunc(points, func(p point) bool { return p.upTo(s) > 0 }) {
+			out = append(out, area{s, path})
+			over = path
+		}
+	}
+	slices.Reverse(out)
+	return out
+}
+
+// sparkPath draws the area of a state and all that are told before it, 240 by 24.
+func sparkPath(points []point, status string) string {
 	top := 1
 	for _, p := range points {
 		top = max(top, p.All)
@@ -57,8 +76,9 @@ func sparkPath(points []point, of func(point) int) string {
 	var b strings.Builder
 	b.WriteString("M0 24")
 	for i, p := range points {
-		y := 24 - 23*of(p)/top
-		if n := of(p); n > 0 && y > 22 {
+		n := p.upTo(status)
+		y := 24 - 23*n/top
+		if n > 0 && y > 22 {
 			y = 22 // one of a thousand is seen, too
 		}
 		fmt.Fprintf(&b, "V%dH%d", y, (i+1)*240/len(points))
@@ -70,7 +90,7 @@ func sparkPath(points []point, of func(point) int) string {
 func sparkWords(points []point) string {
 	bad := 0
 	for _, p := range points {
-		if p.Bad > 0 {
+		if p.upTo(api.Warning) > 0 {
 			bad++
 		}
 	}

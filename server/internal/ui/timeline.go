@@ -176,14 +176,20 @@ type timeline struct {
 	history map[string]*history
 }
 
-// history is how many of a service's instances did not pass, minute by minute, at worst.
+// history is how many of a service's instances were in each state but passing, minute by
+// minute, at most.
 type history struct {
 	last  int64 // the newest slot's minute
 	now   slot
 	slots [slots]slot
 }
 
-type slot struct{ bad, all uint16 }
+type slot struct{ critical, maintenance, warning, all uint16 }
+
+// worst takes the most of each.
+func (s slot) worst(o slot) slot {
+	return slot{max(s.critical, o.critical), max(s.maintenance, o.maintenance), max(s.warning, o.warning), max(s.all, o.all)}
+}
 
 func newTimeline(now time.Time) *timeline {
 	return &timeline{since: now, moved: make(chan struct{}), history: map[string]*history{}}
@@ -251,9 +257,8 @@ func (t *timeline) note(c *catalog, at time.Time) {
 			t.history[s.Name] = h
 		}
 		h.advance(minute)
-		h.now = slot{cap16(s.Counts.Total() - s.Counts.Passing), cap16(s.Counts.Total())}
-		at := &h.slots[minute%slots]
-		at.bad, at.all = max(at.bad, h.now.bad), max(at.all, h.now.all)
+		h.now = slot{cap16(s.Counts.Critical), cap16(s.Counts.Maintenance), cap16(s.Counts.Warning), cap16(s.Counts.Total())}
+		h.slots[minute%slots] = h.slots[minute%slots].worst(h.now)
 	}
 	maps.DeleteFunc(t.history, func(_ string, h *history) bool { return minute-h.last > slots })
 }
@@ -271,8 +276,21 @@ func (h *history) advance(minute int64) {
 	}
 }
 
-// point is one minute of a sparkline.
-type point struct{ Bad, All int }
+// point is one minute of a sparkline. An instance that was in two states counts in both.
+type point struct{ Critical, Maintenance, Warning, All int }
+
+// upTo is how many were in a state or in one that is told before it.
+func (p point) upTo(status string) int {
+	switch status {
+	case api.Critical:
+		return min(p.Critical, p.All)
+	case maintenance:
+		return min(p.Critical+p.Maintenance, p.All)
+	case api.Warning:
+		return min(p.Critical+p.Maintenance+p.Warning, p.All)
+	}
+	return p.All
+}
 
 // past gives a service's last hour, the oldest minute first.
 func (t *timeline) past(name string) []point {
@@ -285,7 +303,7 @@ func (t *timeline) past(name string) []point {
 	out := make([]point, 0, slots)
 	for m := h.last - slots + 1; m <= h.last; m++ {
 		at := h.slots[m%slots]
-		out = append(out, point{int(at.bad), int(at.all)})
+		out = append(out, point{int(at.critical), int(at.maintenance), int(at.warning), int(at.all)})
 	}
 	return out
 }
