@@ -239,6 +239,37 @@ func isCritical(s *site, service, output string) error {
 	return err
 }
 
+// The output says why a check is critical that has not run yet, and what it was when the
+// registration changes. The agent is asked: Consul hands outputs on later.
+func TestHealthcheckOutput(t *testing.T) {
+	t.Parallel()
+	ss := both(t)
+	output := func(want string) func(s *site) error {
+		return func(s *site) error {
+			checks, err := s.Agent().Checks()
+			if err == nil && len(checks) != 1 {
+				err = fmt.Errorf("%d checks", len(checks))
+			}
+			for _, c := range checks {
+				if c.Output != want {
+					err = fmt.Errorf("%s: %q", c.Status, c.Output)
+				}
+			}
+			return err
+		}
+	}
+	id := start(t, "checked", "-e", "SERVICE_NAME=hc", "--health-interval=1h")
+	ss.eventually(soon, "starting", output("starting"))
+	remove(t, id)
+	id = start(t, "checked", "-e", "SERVICE_NAME=hc")
+	ss.has(soon, "healthy", "hc", published(t, id))
+	for _, s := range ss {
+		s.reg.kill()
+		registrar(t, s.addr, "-tags=new", "-host=other")
+	}
+	ss.eventually(soon, "registered anew", output("healthy"))
+}
+
 // A HEALTHCHECK is followed both ways, and nothing passes before the first healthy.
 func TestCase05Healthcheck(t *testing.T) {
 	t.Parallel()

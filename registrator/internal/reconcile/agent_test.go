@@ -25,6 +25,8 @@ type agent struct {
 	services map[string]Registered
 	away     bool
 	refuse   map[string]bool // ids
+	forgets  bool            // a registration drops the outputs of its checks
+	silent   bool            // no outputs are kept
 	writes   []string
 	most     int // writes at once
 	now      int
@@ -98,6 +100,11 @@ func (a *agent) Register(ctx context.Context, s *mapping.Service) error {
 		if n.Checks == nil {
 			n.Checks = map[string]Check{}
 		}
+		for id, c := range n.Checks {
+			if a.forgets {
+				n.Checks[id] = Check{Status: c.Status}
+			}
+		}
 		for _, c := range s.Checks {
 			if _, ok := n.Checks[c.CheckID]; !ok {
 				n.Checks[c.CheckID] = Check{Status: c.Status}
@@ -114,6 +121,9 @@ func (a *agent) Deregister(ctx context.Context, id, _ string) error {
 
 func (a *agent) SetCheck(ctx context.Context, id, status, output, _ string) error {
 	return a.write(ctx, id, "check", func() error {
+		if a.silent {
+			output = ""
+		}
 		for _, s := range a.services {
 			if _, ok := s.Checks[id]; ok {
 				s.Checks[id] = Check{status, output}

@@ -35,6 +35,7 @@ type entry struct {
 	retryAt   time.Time
 	err       string // of the latest write, until one succeeds
 	refreshAt time.Time
+	said      string    // the word that our latest report on the HEALTHCHECK began with, since the registration; "" once the agent shows an output
 	seen      time.Time // Item.Event that was measured already
 
 	written  bool   // we have written it at least once
@@ -182,6 +183,10 @@ func (r *Reconciler) register(e *entry, why string) *op {
 				now.Checks[c.CheckID] = Check{Status: c.Status}
 			}
 		}
+		if w.Health != nil { // a registration carries no output, and an agent may drop the one it had
+			now.Checks[w.Health.CheckID] = Check{Status: now.Checks[w.Health.CheckID].Status}
+		}
+		e.said = ""
 		fresh := e.have == nil
 		e.have, e.written, e.wrote, e.wroteAt = &now, true, w.Hash, time.Now()
 		e.refreshAt = time.Time{}
@@ -243,8 +248,11 @@ func (r *Reconciler) health(e *entry, now time.Time) *op {
 		e.refreshAt = now.Add(every/2 + rand.N(every/2+1))
 	}
 	is := e.have.Checks[h.CheckID]
-	differs := is.Status != h.Status || (is.Output == "" && strings.HasPrefix(h.Output, "unhealthy"))
-	if !differs && now.Before(e.refreshAt) {
+	differs := is.Status != h.Status
+	// Only the word counts: what the probe printed may change each time, and goes with the
+	// next refresh. An agent that keeps no outputs is told once.
+	silent := word(is.Output) != word(h.Output) && e.said != word(h.Output)
+	if !differs && !silent && now.Before(e.refreshAt) {
 		return nil
 	}
 	token := e.token
@@ -252,14 +260,22 @@ func (r *Reconciler) health(e *entry, now time.Time) *op {
 	if !differs {
 		name, why = "refresh", "the check must be heard of"
 	}
+	said := word(h.Output)
 	return &op{name, why, func(ctx context.Context) error { return r.cat.SetCheck(ctx, h.CheckID, h.Status, h.Output, token) }, func() {
 		e.have.Checks[h.CheckID] = Check{Status: h.Status, Output: h.Output}
+		e.said = said
 		e.refreshAt = time.Now().Add(every)
 		r.m.took(e)
 		if differs {
 			r.log.Info("health", "id", e.id, "status", h.Status, "was", is.Status)
 		}
 	}}
+}
+
+// word is what an output of a HEALTHCHECK's check begins with: the engine's state.
+func word(output string) string {
+	w, _, _ := strings.Cut(output, ":")
+	return w
 }
 
 // refreshEvery is how often the check of a HEALTHCHECK is refreshed: a third of the time

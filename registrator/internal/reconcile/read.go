@@ -60,6 +60,9 @@ func (r *Reconciler) learn(got Reading, began uint64) {
 		h, ok := got.Services[e.id]
 		if e.have = nil; ok {
 			e.have = &h
+			if h.Checks["docker:"+e.id].Output != "" {
+				e.said = "" // it keeps outputs; one that is lost is said again
+			}
 		}
 		r.contest(e, now)
 		r.leftOver(e)

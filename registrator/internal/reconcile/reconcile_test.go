@@ -34,7 +34,7 @@ func TestNothingIsWrittenWhenNothingDiffers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := run(t, newAgent(), nil)
 		b.set(box("one", 1), box("two", 2, healthy("healthy")))
-		b.wantWrites("at first", "register h:one:80, register h:two:80")
+		b.wantWrites("at first", "check docker:h:two:80, register h:one:80, register h:two:80")
 		for range 8 {
 			b.set(box("one", 1), box("two", 2, healthy("healthy"))) // inspected anew
 			b.pass(30 * time.Second)
@@ -194,7 +194,7 @@ func TestHealth(t *testing.T) {
 		b := run(t, newAgent(), nil)
 		b.set(box("a", 1, healthy("starting")))
 		b.want("never passing before it is healthy", "h:a:80@1(critical)")
-		b.wantWrites("in the same registration", "register h:a:80")
+		b.wantWrites("in the same registration, and then why", "check docker:h:a:80, register h:a:80")
 		b.set(box("a", 1, healthy("healthy")))
 		b.want("healthy", "h:a:80@1(passing)")
 		b.set(box("a", 1, healthy("unhealthy")))
@@ -209,6 +209,51 @@ func TestHealth(t *testing.T) {
 		b.a.do(func() { delete(b.a.services["h:a:80"].Checks, "docker:h:a:80") })
 		b.pass(40 * time.Second)
 		b.want("a lost check comes back", "h:a:80@1(critical)")
+	})
+}
+
+// What the engine says is in the output from the start, after each registration, and when
+// it changes without a change of the status; and it is written once.
+func TestHealthOutput(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := run(t, newAgent(), nil)
+		b.a.forgets = true
+		output := func(what, want string) {
+			t.Helper()
+			b.a.do(func() {
+				if got := b.a.services["h:a:80"].Checks["docker:h:a:80"].Output; got != want {
+					t.Errorf("%s: output %q, want %q", what, got, want)
+				}
+			})
+		}
+		b.set(box("a", 1, healthy("starting")))
+		output("started", "starting: because")
+		b.set(box("a", 1, healthy("unhealthy")))
+		output("critical as before", "unhealthy: because")
+		b.set(box("a", 1, healthy("healthy")))
+		output("healthy", "healthy")
+		b.a.took()
+		b.set(box("a", 2, healthy("healthy")))
+		output("registered anew", "healthy")
+		b.wantWrites("once", "check docker:h:a:80, register h:a:80")
+		b.pass(40 * time.Second) // it is read
+		b.a.do(func() { b.a.services["h:a:80"].Checks["docker:h:a:80"] = Check{Status: "passing"} })
+		b.pass(40 * time.Second)
+		output("lost", "healthy")
+		b.a.took()
+		b.pass(2 * time.Minute)
+		b.wantWrites("it is said", "")
+	})
+}
+
+func TestHealthOutputIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := run(t, newAgent(), nil)
+		b.a.silent = true
+		b.set(box("a", 1, healthy("starting")))
+		b.a.took()
+		b.pass(4 * time.Minute)
+		b.wantWrites("it was said once", "")
 	})
 }
 
