@@ -47,6 +47,12 @@ func Catalog(uri string) (*consul.Config, error) {
 		}
 	}
 	switch scheme {
+	case "consul", "consuls", "consul-tls":
+		if rest := strings.Trim(u.Opaque+u.Path, "/"); u.Host == "" && rest != "" {
+			return nil, fmt.Errorf("%s: the host comes after two slashes; use %s://%s", uri, scheme, rest)
+		}
+	}
+	switch scheme {
 	case "consul":
 	case "consuls":
 		cfg.Scheme = "https"
