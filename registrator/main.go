@@ -41,6 +41,7 @@ import (
 const (
 	exitOK      = 0
 	exitFault   = 1
+	exitUsage   = 2 // the command line or a REGISTRATOR_ variable is wrong
 	exitDiffers = 3 // plan, -dry-run: something would be written
 )
 
@@ -56,7 +57,7 @@ func run(args, environ []string, out, logs io.Writer) (int, error) {
 	cfg, err := config.Parse(args, environ)
 	switch {
 	case err != nil:
-		return exitFault, err
+		return exitUsage, err
 	case cfg.Help:
 		config.Usage(out)
 		return exitOK, nil

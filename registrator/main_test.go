@@ -52,10 +52,13 @@ func TestCommandLine(t *testing.T) {
 	}{
 		"help":       {[]string{"-h"}, 0, "Usage: registrator", ""},
 		"version":    {[]string{"--version"}, 0, "registrator v", ""},
-		"no address": {nil, 1, "", "consul://"},
-		"bad flag":   {[]string{"-interal", "consul://127.0.0.1:1"}, 1, "", "-internal"},
-		"bad values": {[]string{"-drain=x", "-adopt=y", "consul://127.0.0.1:1"}, 1, "", "-adopt"},
-		"other kind": {[]string{"etcd://127.0.0.1:2379"}, 1, "", "etcd"},
+		"no address": {nil, 2, "", "consul://"},
+		"two":        {[]string{"consul://127.0.0.1:1", "consul://127.0.0.1:2"}, 2, "", "one catalog"},
+		"bad flag":   {[]string{"-interal", "consul://127.0.0.1:1"}, 2, "", "-internal"},
+		"bad values": {[]string{"-drain=x", "-adopt=y", "consul://127.0.0.1:1"}, 2, "", "-adopt"},
+		"other kind": {[]string{"etcd://127.0.0.1:2379"}, 2, "", "etcd"},
+		"no token":   {[]string{"consul://127.0.0.1:1?token_file=/none/such"}, 1, "", "/none/such"},
+		"no engine":  {[]string{"-once", "-docker=unix:///none/such", "consul://127.0.0.1:1"}, 1, "", "/none/such"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -227,7 +227,7 @@ Keeps a catalog of services equal to the containers that run on a Docker engine.
 
 plan writes nothing: it says, container by container, what would be registered and why, and
 exits with 0 where the catalog is right, else with 3. healthcheck asks a registrator that
-runs whether it works, and exits with 0 if so.
+runs whether it works, and exits with 0 if so. Faults exit with 1, a wrong command line with 2.
 
 <catalog> is the agent on this host, ours or Consul's: consul://host:port, consuls:// or
 consul-tls://host:port, consul-unix:///path. Parameters: ?token_file= ca= cert= key=
