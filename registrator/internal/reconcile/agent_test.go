@@ -28,7 +28,8 @@ type agent struct {
 	forgets  bool            // a registration drops the outputs of its checks
 	silent   bool            // no outputs are kept
 	writes   []string
-	most     int // writes at once
+	seen     []string // what has gave after each write
+	most     int      // writes at once
 	now      int
 	slow     time.Duration
 }
@@ -90,7 +91,9 @@ func (a *agent) write(ctx context.Context, id, what string, f func() error) erro
 		return errRefused
 	}
 	a.writes = append(a.writes, what+" "+id)
-	return f()
+	err := f()
+	a.seen = append(a.seen, a.list())
+	return err
 }
 
 func (a *agent) Register(ctx context.Context, s *mapping.Service) error {
@@ -175,6 +178,10 @@ func (a *agent) took() string {
 func (a *agent) has() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.list()
+}
+
+func (a *agent) list() string {
 	var out []string
 	for id, s := range a.services {
 		line := fmt.Sprintf("%s@%d", id, s.Port)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,6 +94,8 @@ func (r *Reconciler) next(e *entry, now time.Time) *op {
 		return r.register(e, "taken over: the entry has no owner")
 	case !mine:
 		return r.register(e, fmt.Sprintf("taken over from owner %q", h.Owner))
+	case r.sinks(e) && (e.out == "" || h.Hash != w.Hash): // first, or it would pass for a moment where it was not seen to
+		return r.health(e, now)
 	case h.Hash != w.Hash:
 		return r.register(e, differs(w, h))
 	case r.lacksCheck(e):
@@ -106,6 +109,38 @@ func (r *Reconciler) next(e *entry, now time.Time) *op {
 		return r.drop(e, id)
 	}
 	return r.health(e, now)
+}
+
+// sinks tells whether the HEALTHCHECK says worse than the catalog.
+func (r *Reconciler) sinks(e *entry) bool {
+	if e.want.Health == nil {
+		return false
+	}
+	is, ok := e.have.Checks[e.want.Health.CheckID]
+	return ok && grade(is.Status) < grade(e.want.Health.Status)
+}
+
+// grade orders the states of checks from good to bad.
+func grade(status string) int {
+	switch status {
+	case consul.HealthPassing:
+		return 0
+	case consul.HealthWarning:
+		return 1
+	}
+	return 2
+}
+
+// borrows tells whether a registration in place would keep the state of a check that was
+// another container's: an agent keeps it with the id.
+func borrows(w *mapping.Service, h *Registered) bool {
+	if h.Container == "" || h.Container == w.Meta[mapping.MetaContainer] {
+		return false
+	}
+	return slices.ContainsFunc(w.Checks, func(c *consul.AgentServiceCheck) bool {
+		was, ok := h.Checks[c.CheckID]
+		return ok && grade(was.Status) < grade(c.Status)
+	})
 }
 
 // succeeded tells whether another entry of the same container, at the same address, is to
@@ -169,10 +204,18 @@ func (r *Reconciler) register(e *entry, why string) *op {
 	if e.have == nil {
 		w = r.heir(w)
 	}
-	return &op{"register", why, func(ctx context.Context) error { return r.cat.Register(ctx, w) }, func() {
+	anew := e.have != nil && e.have.Owner == r.cfg.Mapping.Owner && borrows(w, e.have)
+	return &op{"register", why, func(ctx context.Context) error {
+		if anew {
+			if err := r.cat.Deregister(ctx, e.id, w.Token); err != nil {
+				return err
+			}
+		}
+		return r.cat.Register(ctx, w)
+	}, func() {
 		now := Registered{Owner: r.cfg.Mapping.Owner, Container: w.Meta[mapping.MetaContainer], Hash: w.Hash,
 			Address: w.Address, Port: w.Port, Checks: map[string]Check{}}
-		if h := e.have; h != nil { // a check that was there keeps its state
+		if h := e.have; h != nil && !anew { // a check that was there keeps its state
 			now.Maintenance, now.Reason = h.Maintenance, h.Reason
 			for id, c := range h.Checks {
 				now.Checks[id] = c

@@ -246,6 +246,71 @@ func TestHealthOutput(t *testing.T) {
 	})
 }
 
+// An agent keeps the state of a check with its id. What was not seen healthy does not pass
+// for a moment by that: neither another container, nor another life of the same one.
+func TestNoBorrowedHealth(t *testing.T) {
+	for name, c := range map[string]struct {
+		port uint16
+		out  bool // it comes out of maintenance
+		want string
+	}{
+		"another container": {2, false, "h:a:80@1(critical) h:a:80@2(critical)"},
+		"another address":   {1, false, "h:a:80@1(critical) h:a:80@9(critical)"},
+		"out and in":        {1, true, "h:a:80@1(out)(critical) h:a:80@1(critical)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAgent()
+				first := run(t, a, nil)
+				first.set(box("a", 1, healthy("healthy")))
+				first.stop()
+				next := box("a", c.port, healthy("starting"))
+				switch {
+				case c.out:
+					a.services["h:a:80"] = with(a.services["h:a:80"], ours+"it ended")
+				case c.port == 1:
+					next.Published = box("a", 9).Published
+				}
+				a.seen = nil
+				second := run(t, a, nil)
+				second.set(next)
+				if got := strings.Join(slices.Compact(a.seen), " "); got != c.want {
+					t.Errorf("one after the other %q, want %q", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+// The checks that the agent runs begin anew with another container, and go on with the same.
+func TestNoBorrowedChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAgent()
+		b := run(t, a, nil)
+		status := func(what, want string) {
+			t.Helper()
+			a.do(func() {
+				if got := a.services["h:a:80"].Checks["service:h:a:80"].Status; got != want {
+					t.Errorf("%s: %q, want %q", what, got, want)
+				}
+			})
+		}
+		one := box("a", 1, env("SERVICE_CHECK_TCP=1"))
+		b.set(one)
+		a.do(func() { a.services["h:a:80"].Checks["service:h:a:80"] = Check{Status: "passing"} })
+		b.pass(40 * time.Second) // it is read
+		tagged := *one.Container
+		tagged.Env = []string{"SERVICE_CHECK_TCP=1", "SERVICE_TAGS=x"}
+		b.set(&watcher.Item{Container: &tagged, Phase: watcher.Running})
+		status("the same container", "passing")
+		a.took()
+		b.set(box("a", 2, env("SERVICE_CHECK_TCP=1")))
+		status("another one", "")
+		b.wantWrites("anew", "deregister h:a:80, register h:a:80")
+		b.want("it is there", "h:a:80@2")
+	})
+}
+
 func TestHealthOutputIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := run(t, newAgent(), nil)
