@@ -236,12 +236,12 @@ func (r *Reconciler) register(e *entry, why string) *op {
 		if w.Health != nil {
 			e.refreshAt = time.Now().Add(r.refreshEvery())
 		}
-		r.m.took(e)
+		took := r.m.took(e)
 		attrs := []any{"service", w.Name, "id", e.id, "address", w.Address, "port", w.Port}
 		if e.item != nil {
 			attrs = append(attrs, "container", e.item.Short())
-			if fresh && !e.item.Event.IsZero() {
-				attrs = append(attrs, "after", time.Since(e.item.Event).Round(10*time.Microsecond).String())
+			if fresh && took > 0 {
+				attrs = append(attrs, "after", took.Round(10*time.Microsecond).String())
 			}
 		}
 		r.log.Info("registered", attrs...)
@@ -308,8 +308,8 @@ func (r *Reconciler) health(e *entry, now time.Time) *op {
 		e.have.Checks[h.CheckID] = Check{Status: h.Status, Output: h.Output}
 		e.said = said
 		e.refreshAt = time.Now().Add(every)
-		r.m.took(e)
 		if differs {
+			r.m.took(e)
 			r.log.Info("health", "id", e.id, "status", h.Status, "was", is.Status)
 		}
 	}}

@@ -64,13 +64,16 @@ func (m *metrics) writes(op string, err error) {
 	m.written.WithLabelValues(op, result).Inc()
 }
 
-// took measures the way from an event to the write that it led to, once an event.
-func (m *metrics) took(e *entry) {
-	if e.item == nil || e.item.Event.IsZero() || e.item.Event.Equal(e.seen) {
-		return
+// took measures the way from an event to the write that it led to, once an event; 0 where
+// there was none: an event of the life before led to nothing of this one.
+func (m *metrics) took(e *entry) time.Duration {
+	if e.item == nil || e.item.Event.IsZero() || e.item.Event.Equal(e.seen) || e.item.Event.Before(e.item.StartedAt) {
+		return 0
 	}
 	e.seen = e.item.Event
-	m.latency.Observe(time.Since(e.seen).Seconds())
+	d := time.Since(e.seen)
+	m.latency.Observe(d.Seconds())
+	return d
 }
 
 // see renews the gauges.

@@ -249,7 +249,12 @@ func (r *Reconciler) launch(ctx context.Context, now time.Time) {
 		}
 		if op := r.next(e, now); op != nil {
 			r.start(ctx, e, op)
-		} else if e.want == nil && e.have == nil && now.Sub(e.wroteAt) > fightWindow {
+			continue
+		}
+		if e.item != nil {
+			e.seen = e.item.Event // it led to no write
+		}
+		if e.want == nil && e.have == nil && now.Sub(e.wroteAt) > fightWindow {
 			delete(r.entries, e.id)
 		}
 	}

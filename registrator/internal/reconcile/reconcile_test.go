@@ -322,6 +322,47 @@ func TestHealthOutputIsNotKept(t *testing.T) {
 	})
 }
 
+// From an event to its write is measured, not from one that led to none, or to the end of
+// the life before.
+func TestLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := run(t, newAgent(), nil)
+		begun := time.Now()
+		measured := func() (ok bool) {
+			t.Helper()
+			if err := b.r.call(t.Context(), func() { ok = b.r.m.took(b.r.entries["h:a:80"]) == 0 }); err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		}
+		item := box("a", 1)
+		item.StartedAt, item.Event = begun, begun.Add(time.Millisecond)
+		b.set(item)
+		if !measured() {
+			t.Error("the start was not measured")
+		}
+		b.pass(time.Second)
+		idle := box("a", 1)
+		idle.StartedAt, idle.Event = begun, time.Now()
+		b.set(idle)
+		b.pass(time.Hour)
+		if !measured() {
+			t.Error("an event that led to nothing would be measured with a later write")
+		}
+		again := box("a", 2)
+		again.StartedAt, again.Event = time.Now(), time.Now().Add(-time.Second)
+		e := &entry{item: again}
+		if got := b.r.m.took(e); got != 0 {
+			t.Errorf("the death before the start was measured: %v", got)
+		}
+		again.Event = time.Now()
+		time.Sleep(time.Second)
+		if got := b.r.m.took(e); got != time.Second {
+			t.Errorf("measured %v, want 1s", got)
+		}
+	})
+}
+
 func TestCheckThatIsGoneFromTheLabels(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := run(t, newAgent(), nil)
