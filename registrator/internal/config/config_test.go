@@ -107,6 +107,7 @@ func TestRefusals(t *testing.T) {
 		"-meta=a.b=c " + uri:                                {"-meta", "letters"},
 		"-ip=nosuchnic " + uri:                              {"-ip", "nosuchnic"},
 		"-listen=9107 " + uri:                               {"-listen"},
+		"-docker=/run/docker.sock " + uri:                   {"-docker", "unix:///"},
 		"-log-level=loud " + uri:                            {"-log-level"},
 		"-drain=x -adopt=y " + uri:                          {"-drain", "-adopt"},
 		"-explicit=maybe " + uri:                            {"explicit", "maybe"},

@@ -179,6 +179,9 @@ func (v *values) running(f *faults) {
 	if _, err := daemon.Level(v.LogLevel); err != nil {
 		f.bad("log-level", err)
 	}
+	if v.Docker != "" && !strings.Contains(v.Docker, "://") {
+		f.bad("docker", fmt.Errorf("%q: use unix:///path/to/docker.sock or tcp://host:port", v.Docker))
+	}
 	if v.Listen == "off" {
 		v.Listen = ""
 	}
