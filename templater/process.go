@@ -92,7 +92,7 @@ func (p *process) prepare(cfg *config.Config) (*running, error) {
 	s := cfg.Consul.SSL
 	c, err := client.New(client.Options{
 		Address: cfg.Consul.Address, Token: cfg.Consul.Token, TokenFile: cfg.Consul.TokenFile, Auth: auth(cfg),
-		TLS: s.Enabled, Insecure: s.Verify != nil && !*s.Verify, CAFile: s.CACert, CA: s.CACertPEM, CAPath: s.CAPath, Cert: s.Cert, Key: s.Key, TLSServerName: s.ServerName,
+		TLS: s.Enabled != nil && *s.Enabled, Insecure: s.Verify != nil && !*s.Verify, CAFile: s.CACert, CA: s.CACertPEM, CAPath: s.CAPath, Cert: s.Cert, Key: s.Key, TLSServerName: s.ServerName,
 		Transport: client.Transport(cfg.Consul.Transport),
 	})
 	if err != nil {

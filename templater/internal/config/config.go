@@ -97,14 +97,25 @@ type Auth struct {
 
 // SSL is TLS towards the catalog.
 type SSL struct {
-	Enabled    bool   `config:"enabled"`
-	Verify     *bool  `config:"verify"` // default true
+	Enabled    *bool  `config:"enabled"` // default: whether anything else of these is set
+	Verify     *bool  `config:"verify"`  // default true
 	Cert       string `config:"cert"`
 	Key        string `config:"key"`
 	CACert     string `config:"ca_cert"`
 	CACertPEM  string `config:"ca_cert_bytes"` // the certificate itself
 	CAPath     string `config:"ca_path"`
 	ServerName string `config:"server_name"`
+}
+
+// complete fills in whether TLS is used. Where it is not, the rest means nothing.
+func (s *SSL) complete() {
+	on := *s != SSL{}
+	if s.Enabled == nil && on {
+		s.Enabled = &on
+	}
+	if s.Enabled != nil && !*s.Enabled {
+		*s = SSL{Enabled: s.Enabled}
+	}
 }
 
 // Retry is accepted; the templater retries for ever.
@@ -222,6 +233,7 @@ func (c *Config) Validate() error {
 	if _, err := daemon.Level(c.LogLevel); err != nil {
 		errs = append(errs, fmt.Errorf("log_level: %w", err))
 	}
+	c.Consul.SSL.complete()
 	if c.Listen == "" {
 		c.Listen = c.HTTP.Listen
 	}

@@ -127,6 +127,11 @@ func TestRefused(t *testing.T) {
 		"no destination":    {[]string{"-template=x"}, "SOURCE:DESTINATION", false},
 		"nowhere":           {[]string{"-template=x:"}, "SOURCE:DESTINATION", true},
 		"bad wait":          {[]string{"-wait=5s:1s"}, "MAX not below MIN", true},
+		"no boolean":        {[]string{"-consul-ssl=maybe"}, "want true or false", true},
+		"no retry":          {[]string{"-consul-retry=maybe"}, "want true or false", true},
+		"no number":         {[]string{"-consul-retry-attempts=x"}, "invalid", true},
+		"no duration":       {[]string{"-consul-retry-backoff=x"}, "parse error", true},
+		"no boolean there":  {[]string{"-dedup=maybe"}, "parse error", true},
 		"a word":            {[]string{"runn"}, "is no command", true},
 		"nothing to render": {nil, "nothing to render", false},
 		"two for one file":  {[]string{"-template=a:/x", "-template=b:/x"}, "two templates write to it", false},
@@ -147,6 +152,49 @@ func TestRefused(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, ErrUsage) != c.usage {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// Booleans are read as Go reads them.
+func TestBooleans(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[string]bool{"": true, "=1": true, "=T": true, "=0": false, "=f": false, "=FALSE": false} {
+		in, err := ParseFlags([]string{"-log-json" + v, "-template=a:/b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, _, err := in.Load(); err != nil || c.LogJSON != want {
+			t.Errorf("-log-json%s: %v, want %t", v, err, want)
+		}
+	}
+}
+
+// TLS is on where anything of it is said, unless it is said to be off; then the rest is
+// nothing.
+func TestSSL(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"": "", "-consul-ssl-verify=false": "on", "-consul-ssl-ca-cert=/x": "on", "-consul-ssl-ca-path=/x": "on", "-consul-ssl-cert=/x": "on",
+		"-consul-ssl-key=/x": "on", "-consul-ssl-server-name=x": "on", "-consul-ssl": "on", "-consul-ssl=false -consul-ssl-cert=/x": "off",
+	} {
+		in, err := ParseFlags(append([]string{"-template=a:/b"}, strings.Fields(args)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := in.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, got := c.Consul.SSL, ""
+		if s.Enabled != nil {
+			got = map[bool]string{true: "on", false: "off"}[*s.Enabled]
+		}
+		if got != want {
+			t.Errorf("%s: TLS %q, want %q", args, got, want)
+		}
+		if got == "off" && s.Cert != "" {
+			t.Errorf("%s: %+v is left of it", args, s)
 		}
 	}
 }

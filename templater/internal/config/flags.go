@@ -146,7 +146,11 @@ func (in *Invocation) flags() (*flag.FlagSet, []flagHelp) {
 	boolean := func(name, usage string, set func(*Config, bool)) {
 		help = append(help, flagHelp{name, usage})
 		fs.BoolFunc(name, usage, func(v string) error {
-			in.lay = append(in.lay, func(c *Config) error { set(c, v != "false"); return nil })
+			on, err := strconv.ParseBool(v)
+			if err != nil {
+				return errBool
+			}
+			in.lay = append(in.lay, func(c *Config) error { set(c, on); return nil })
 			return nil
 		})
 	}
@@ -181,13 +185,15 @@ func (in *Invocation) flags() (*flag.FlagSet, []flagHelp) {
 		c.Consul.Auth.Username, c.Consul.Auth.Password, _ = strings.Cut(v, ":")
 		return nil
 	})
-	boolean("consul-ssl", "use TLS", func(c *Config, v bool) { c.Consul.SSL.Enabled = v })
+	boolean("consul-ssl", "use TLS (default: if another -consul-ssl-… is there)", func(c *Config, v bool) { c.Consul.SSL.Enabled = &v })
 	boolean("consul-ssl-verify", "check the certificate (default true)", func(c *Config, v bool) { c.Consul.SSL.Verify = &v })
 	str("consul-ssl-ca-cert", "CA certificate", func(c *Config) *string { return &c.Consul.SSL.CACert })
 	str("consul-ssl-ca-path", "directory of CA certificates", func(c *Config) *string { return &c.Consul.SSL.CAPath })
 	str("consul-ssl-cert", "client certificate", func(c *Config) *string { return &c.Consul.SSL.Cert })
 	str("consul-ssl-key", "its key", func(c *Config) *string { return &c.Consul.SSL.Key })
 	str("consul-ssl-server-name", "name that the certificate must bear", func(c *Config) *string { return &c.Consul.SSL.ServerName })
+	boolean("consul-retry", "with -once: ask again where the catalog does not answer (default true)", func(c *Config, v bool) { c.Consul.Retry.Enabled = &v })
+	number("consul-retry-attempts", "with -once: how often, then it fails (default: for ever)", func(c *Config) *int { return &c.Consul.Retry.Attempts })
 	duration("consul-transport-dial-keep-alive", "between the kernel's probes of a connection (default 30s)", func(c *Config) *time.Duration { return &c.Consul.Transport.DialKeepAlive })
 	duration("consul-transport-dial-timeout", "for a connection (default 30s)", func(c *Config) *time.Duration { return &c.Consul.Transport.DialTimeout })
 	boolean("consul-transport-disable-keep-alives", "make a connection for each question", func(c *Config, v bool) { c.Consul.Transport.DisableKeepAlives = v })
@@ -245,28 +251,39 @@ func (in *Invocation) flags() (*flag.FlagSet, []flagHelp) {
 	fs.BoolVar(&in.Version, "version", false, "")
 	fs.BoolVar(&in.Version, "v", false, "")
 	for _, name := range meaninglessBools {
-		fs.BoolFunc(name, "", func(string) error { return nil })
+		fs.Bool(name, false, "")
 	}
-	for _, name := range meaningless {
-		fs.Func(name, "", func(string) error { return nil })
+	for _, name := range meaninglessTexts {
+		fs.String(name, "", "")
+	}
+	for _, name := range meaninglessNumbers {
+		fs.Int(name, 0, "")
+	}
+	for _, name := range meaninglessDurations {
+		fs.Duration(name, 0, "")
 	}
 	return fs, help
 }
 
+var errBool = errors.New("want true or false")
+
 // Flags of consul-template that are accepted so that a command line goes on working, and
-// that have nothing to do here: retries never end, one watch serves all templates, and
-// there is no Vault.
+// that have nothing to do here: one watch serves all templates, and there is no Vault. Their
+// values are looked at all the same.
 var (
 	meaninglessBools = []string{
-		"consul-retry", "dedup", "template-error-fatal",
+		"dedup", "template-error-fatal",
 		"vault-renew-token", "vault-retry", "vault-ssl", "vault-ssl-verify", "vault-transport-disable-keep-alives", "vault-unwrap-token",
 	}
-	meaningless = []string{
-		"consul-retry-attempts", "consul-retry-backoff", "consul-retry-max-backoff", "retry",
-		"vault-addr", "vault-agent-token-file", "vault-client-user-agent", "vault-default-lease-duration", "vault-retry-attempts", "vault-retry-backoff",
-		"vault-retry-max-backoff", "vault-ssl-ca-cert", "vault-ssl-ca-path", "vault-ssl-cert", "vault-ssl-key", "vault-ssl-server-name", "vault-token",
-		"vault-transport-dial-keep-alive", "vault-transport-dial-timeout", "vault-transport-max-conns-per-host", "vault-transport-max-idle-conns-per-host",
-		"vault-transport-tls-handshake-timeout",
+	meaninglessTexts = []string{
+		"vault-addr", "vault-agent-token-file", "vault-client-user-agent", "vault-ssl-ca-cert", "vault-ssl-ca-path", "vault-ssl-cert", "vault-ssl-key",
+		"vault-ssl-server-name", "vault-token",
+	}
+	meaninglessNumbers   = []string{"vault-retry-attempts", "vault-transport-max-conns-per-host", "vault-transport-max-idle-conns-per-host"}
+	meaninglessDurations = []string{
+		"consul-retry-backoff", "consul-retry-max-backoff", "retry",
+		"vault-default-lease-duration", "vault-retry-backoff", "vault-retry-max-backoff",
+		"vault-transport-dial-keep-alive", "vault-transport-dial-timeout", "vault-transport-tls-handshake-timeout",
 	}
 )
 

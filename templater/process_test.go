@@ -1,0 +1,66 @@
+package main
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// command executes a command line, and gives the exit code and what was said.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs strings.Builder
+	code = execute(args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// plain is a catalog without TLS that has nothing; it counts who asks.
+func plain(t *testing.T, asked *atomic.Bool) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Store(true)
+		w.Header().Set("X-Consul-Index", "5")
+		w.Write([]byte("{}"))
+	}))
+	t.Cleanup(s.Close)
+	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// Whoever says anything of certificates has no word go out in the clear; whoever says that
+// TLS is off needs none of the files that are named.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		text  string
+		args  []string
+		plain bool
+	}{
+		"nothing":          {plain: true},
+		"server name":      {text: `server_name = "x"`},
+		"flag server name": {args: []string{"-consul-ssl-server-name=x"}},
+		"flag verify":      {args: []string{"-consul-ssl-verify"}},
+		"flag":             {args: []string{"-consul-ssl"}},
+		"off":              {text: "enabled = false\n cert = \"/z\"\n key = \"/zz\"\n ca_path = \"/x\"", plain: true},
+		"flag off":         {text: `server_name = "x"`, args: []string{"-consul-ssl=0"}, plain: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Bool
+			dir := t.TempDir()
+			file := filepath.Join(dir, "a.hcl")
+			text := "consul {\n address = \"" + plain(t, &asked) + "\"\n ssl {\n " + c.text + "\n }\n retry {\n enabled = false\n }\n}\n" +
+				"template {\n contents = \"{{ services }}\"\n destination = \"" + filepath.Join(dir, "out") + "\"\n}\n"
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			code, _, errs := command(t, append([]string{"-once", "-timeout=10s", "-config", file}, c.args...)...)
+			if asked.Load() != c.plain || (code == 0) != c.plain {
+				t.Errorf("asked in the clear: %t, want %t; exit %d: %s", asked.Load(), c.plain, code, errs)
+			}
+		})
+	}
+}
