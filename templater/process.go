@@ -102,6 +102,9 @@ func (p *process) prepare(cfg *config.Config) (*running, error) {
 	if p.in.Command == "run" && !cfg.Once && !cfg.Dry { // what ends by itself says what is, or that nobody knows
 		own.StateFile = cfg.Catalog.StateFile
 	}
+	if cfg.Once || cfg.Dry {
+		own.Tries = cfg.Consul.Retry.Tries()
+	}
 	pool := watch.New(c, own, p.log)
 	runner, err := run.New(cfg, pool, p.log)
 	if err != nil {

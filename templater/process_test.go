@@ -64,3 +64,47 @@ func TestTLS(t *testing.T) {
 		})
 	}
 }
+
+// -once asks as often as it is told to, and for ever where it is told nothing.
+func TestOnceRetries(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		text string
+		args []string
+		want int64 // questions; 0: until the time is up
+	}{
+		"off":          {args: []string{"-consul-retry=false"}, want: 1},
+		"one":          {args: []string{"-consul-retry-attempts", "1"}, want: 2},
+		"file off":     {text: "enabled = false", want: 1},
+		"file two":     {text: "attempts = 2", want: 3},
+		"flag goes":    {text: "enabled = false", args: []string{"-consul-retry", "-consul-retry-attempts=1"}, want: 2},
+		"nothing said": {},
+		"for ever":     {text: "enabled = true\n attempts = 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				asked.Add(1)
+				w.WriteHeader(http.StatusInternalServerError)
+			}))
+			defer s.Close()
+			dir, limit := t.TempDir(), "-timeout=1m"
+			if c.want == 0 {
+				limit = "-timeout=2s"
+			}
+			file := filepath.Join(dir, "a.hcl")
+			text := "consul {\n address = \"" + s.URL + "\"\n retry {\n " + c.text + "\n }\n}\ntemplate {\n contents = \"{{ services }}\"\n destination = \"" + filepath.Join(dir, "out") + "\"\n}\n"
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			code, _, errs := command(t, append([]string{"-once", limit, "-config", file}, c.args...)...)
+			if code != exitRunner || strings.Contains(errs, "the time is up") != (c.want == 0) {
+				t.Errorf("exit %d, want %d: %s", code, exitRunner, errs)
+			}
+			if got := asked.Load(); c.want > 0 && got != c.want {
+				t.Errorf("%d questions, want %d", got, c.want)
+			}
+		})
+	}
+}

@@ -118,12 +118,23 @@ func (s *SSL) complete() {
 	}
 }
 
-// Retry is accepted; the templater retries for ever.
+// Retry bounds how often -once asks again; what stays asks for ever.
 type Retry struct {
-	Enabled    *bool         `config:"enabled"`
-	Attempts   int           `config:"attempts"`
-	Backoff    time.Duration `config:"backoff"`
-	MaxBackoff time.Duration `config:"max_backoff"`
+	Enabled    *bool         `config:"enabled"`     // default true
+	Attempts   int           `config:"attempts"`    // after the first; 0 is for ever
+	Backoff    time.Duration `config:"backoff"`     // accepted: pauses are the client's
+	MaxBackoff time.Duration `config:"max_backoff"` // accepted, too
+}
+
+// Tries is how often one question may be put without an answer, 0 for ever.
+func (r Retry) Tries() int {
+	switch {
+	case r.Enabled != nil && !*r.Enabled:
+		return 1
+	case r.Attempts > 0:
+		return r.Attempts + 1
+	}
+	return 0
 }
 
 // Delimiters are the default ones of templates.

@@ -38,6 +38,9 @@ func (r *Runner) renderAll(ctx context.Context, use func(context.Context) error)
 		if err := r.lookup(); err != nil {
 			return err
 		}
+		if err := r.pool.Lost(); err != nil {
+			return fmt.Errorf("the catalog does not answer, as often as consul.retry has it asked: %w", err)
+		}
 		select {
 		case <-ctx.Done():
 			return r.stillMissing(context.Cause(ctx))

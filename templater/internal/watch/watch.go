@@ -40,6 +40,8 @@ type Config struct {
 	Removal  time.Duration // how long an instance that vanished stays, in case it comes back
 	// StateFile keeps the values, for a start while the catalog is away; "" is none.
 	StateFile string
+	// Tries is after how many failures in a row of one question Lost says so; 0 never.
+	Tries int
 }
 
 // Pool holds the watches. It is a render.Source.
@@ -58,6 +60,7 @@ type Pool struct {
 	since   time.Time                    // guarded by mu; of down
 	back    time.Time                    // guarded by mu; when the first answer after lost contact last brought a change
 	reset   time.Time                    // guarded by mu; when an index last went back
+	lost    error                        // guarded by mu; of Lost
 	group   sync.WaitGroup
 }
 
@@ -75,6 +78,7 @@ type entry struct {
 	gone    departed  // instances that vanished lately
 	old     bool      // value is the state file's
 	hidden  bool      // the latest answer left out what the token may not see
+	failed  int       // how often in a row it was asked in vain
 }
 
 // State is a dependency as the status page shows it.
@@ -196,6 +200,27 @@ func (p *Pool) Down() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.down
+}
+
+// Lost is the error of a question that was put in vain as often as it may be.
+func (p *Pool) Lost() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
+// count notes how a question went.
+func (p *Pool) count(d render.Dependency, e *entry, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		e.failed = 0
+		return
+	}
+	if e.failed++; e.failed == p.cfg.Tries {
+		p.lost = fmt.Errorf("%s: %w", d, err)
+		p.poke()
+	}
 }
 
 // DownFor is how long the catalog has not answered, 0 while it does.
@@ -336,6 +361,7 @@ func (p *Pool) poll(ctx context.Context, d render.Dependency, e *entry, every ti
 		if ctx.Err() != nil {
 			return
 		}
+		p.count(d, e, err)
 		pause := every
 		if err != nil {
 			p.fail(d, e, err)
@@ -401,6 +427,7 @@ func (p *Pool) watchFile(ctx context.Context, d render.Dependency, e *entry) {
 // query makes the blocking query of a dependency.
 func (p *Pool) query(d render.Dependency, e *entry) client.Query[any] {
 	return func(o *consul.QueryOptions) (v any, meta *consul.QueryMeta, err error) {
+		defer func() { p.count(d, e, err) }()
 		o.Datacenter, o.Near = d.DC, d.Near
 		o.AllowStale = p.cfg.MaxStale > 0
 		if o.WaitIndex == 0 {
