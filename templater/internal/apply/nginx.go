@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -21,7 +19,8 @@ type Nginx struct {
 	Bin  string // default nginx
 	Conf string // default /etc/nginx/nginx.conf
 	// PID is a process id, or a file that holds it. "" reads the configuration's pid file,
-	// and where that is of no use looks for a master process.
+	// and where it names none looks for a master process that reads the configuration and is
+	// none of a container: one that sees other files, and so may have its pid file elsewhere.
 	PID string
 	// Timeout bounds how long new workers are waited for. Default 5s.
 	Timeout time.Duration
@@ -29,12 +28,13 @@ type Nginx struct {
 	CheckTimeout time.Duration
 	Log          *slog.Logger // may be nil
 
-	said map[string]bool // files of which sayLeftOut spoke; used by one apply at a time
+	asked asked
+	said  map[string]bool // files of which sayLeftOut spoke; used by one apply at a time
 }
 
 func (n *Nginx) conf() string {
 	if n.Conf == "" {
-		return "/etc/nginx/nginx.conf"
+		return defaultConf
 	}
 	return n.Conf
 }
@@ -160,91 +160,9 @@ type watched struct {
 }
 
 func (w watched) Reload(ctx context.Context, generation string) error {
-	pid, err := w.nginx.master()
+	pid, err := w.nginx.beheld()
 	if err != nil {
 		return err
 	}
 	return w.nginx.renewed(ctx, pid, func() error { return w.by.Reload(ctx, generation) })
-}
-
-// master finds the process to signal. It never gives one that is no master: SIGHUP ends
-// most others.
-func (n *Nginx) master() (int, error) {
-	if pid, err := strconv.Atoi(n.PID); err == nil {
-		return master(pid)
-	}
-	if n.PID != "" {
-		pid, err := readPID(n.PID)
-		if err != nil {
-			return 0, err
-		}
-		return master(pid)
-	}
-	if file := pidFile(n.conf()); file != "" {
-		if pid, err := readPID(file); err == nil && isMaster(pid) {
-			return pid, nil
-		}
-	}
-	procs, err := os.ReadDir("/proc")
-	if err != nil {
-		return 0, err
-	}
-	var found []int
-	for _, p := range procs {
-		if pid, err := strconv.Atoi(p.Name()); err == nil && isMaster(pid) {
-			found = append(found, pid)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return 0, fmt.Errorf("nginx is %w: no master process is here; -nginx-pid names it or its pid file", ErrNotRunning)
-	case 1:
-		return found[0], nil
-	}
-	return 0, fmt.Errorf("several nginx master processes run here (%v); -nginx-pid names the one that is meant", found)
-}
-
-func master(pid int) (int, error) {
-	if !isMaster(pid) {
-		return 0, fmt.Errorf("nginx is %w: process %d is no nginx master", ErrNotRunning, pid)
-	}
-	return pid, nil
-}
-
-func readPID(file string) (int, error) {
-	b, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, fmt.Errorf("nginx is %w: it has no pid file %s", ErrNotRunning, file)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read nginx's pid file: %w", err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil || pid < 1 {
-		return 0, fmt.Errorf("nginx is %w: its pid file %s holds no process id", ErrNotRunning, file)
-	}
-	return pid, nil
-}
-
-// pidFile reads the pid directive of a configuration, "" where there is none.
-func pidFile(conf string) string {
-	b, err := os.ReadFile(conf)
-	if err != nil {
-		return ""
-	}
-	file, words := "", []string(nil)
-	guard.Tokens(b, func(t guard.Token) {
-		if t.Text == ";" && len(words) == 2 && words[0] == "pid" {
-			file = words[1]
-		}
-		if t.Text == ";" || t.Text == "{" || t.Text == "}" {
-			words = nil
-			return
-		}
-		words = append(words, t.Text)
-	})
-	if file != "" && !filepath.IsAbs(file) {
-		file = filepath.Join(filepath.Dir(conf), file)
-	}
-	return file
 }
