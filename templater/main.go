@@ -95,7 +95,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 			return 0
 		}
 		cancel() // signals are for what runs beside from now on
-		return exitOf(p.seeThrough(cfg.Exec, signals), fail)
+		return exitOf(p.seeThrough(cfg, signals), fail)
 	}
 	if cfg.ReloadSignal != nil || cfg.KillSignal != nil || !cfg.Exec.Command.Empty() {
 		signal.Notify(signals, p.extra(cfg)...)

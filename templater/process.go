@@ -91,7 +91,7 @@ func openSyslog(cfg config.Syslog) (io.Writer, error) {
 func (p *process) prepare(cfg *config.Config) (*running, error) {
 	s := cfg.Consul.SSL
 	c, err := client.New(client.Options{
-		Address: cfg.Consul.Address, Token: cfg.Consul.Token, TokenFile: cfg.Consul.TokenFile, Auth: auth(cfg),
+		Address: cfg.Consul.Address, Token: cfg.Consul.Token, TokenFile: cfg.Consul.TokenFile, Auth: cfg.Consul.Auth.String(),
 		TLS: s.Enabled != nil && *s.Enabled, Insecure: s.Verify != nil && !*s.Verify, CAFile: s.CACert, CA: s.CACertPEM, CAPath: s.CAPath, Cert: s.Cert, Key: s.Key, TLSServerName: s.ServerName,
 		Transport: client.Transport(cfg.Consul.Transport),
 	})
@@ -111,14 +111,6 @@ func (p *process) prepare(cfg *config.Config) (*running, error) {
 		return nil, err
 	}
 	return &running{cfg, c, pool, runner}, nil
-}
-
-func auth(cfg *config.Config) string {
-	a := cfg.Consul.Auth
-	if a.Username == "" || a.Enabled != nil && !*a.Enabled {
-		return ""
-	}
-	return a.Username + ":" + a.Password
 }
 
 // extra are signals of the configuration's own, and those that a program beside gets.

@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -107,4 +108,77 @@ func TestOnceRetries(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Templates, commands and the program of exec mode find how the catalog is reached in their
+// environment; what the configuration gives a program itself goes before.
+func TestEnvironment(t *testing.T) {
+	t.Setenv("CONSUL_HTTP_ADDR", "127.0.0.1:1")
+	t.Setenv("CONSUL_HTTP_TOKEN", "")
+	var asked atomic.Bool
+	addr, dir := plain(t, &asked), t.TempDir()
+	text := `
+consul {
+  address = "` + addr + `"
+  token   = "secret"
+  auth {
+    username = "u"
+    password = "p"
+  }
+  ssl {
+    enabled = false
+  }
+}
+template {
+  contents    = "{{ services | len }} {{ env \"CONSUL_HTTP_ADDR\" }} {{ mustEnv \"CONSUL_HTTP_TOKEN\" }} {{ envOrDefault \"CONSUL_HTTP_AUTH\" \"none\" }} {{ envOrDefault \"CONSUL_HTTP_SSL_VERIFY\" \"none\" }}"
+  destination = "DIR/out"
+  exec {
+    command = "/usr/bin/env > DIR/command"
+    env {
+      denylist = ["CONSUL*"]
+    }
+  }
+}
+exec {
+  command = "/usr/bin/env > DIR/exec"
+  env {
+    pristine = true
+    custom   = ["CONSUL_HTTP_TOKEN=own"]
+  }
+}
+`
+	file := filepath.Join(dir, "a.hcl")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := command(t, "-once", "-timeout=1m", "-config", file); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	for name, want := range map[string]string{
+		"command": "ADDR=" + addr + " AUTH=u:p SSL=false TOKEN=secret",
+		"exec":    "ADDR=" + addr + " AUTH=u:p SSL=false TOKEN=own",
+	} {
+		var got []string
+		for line := range strings.Lines(read(t, filepath.Join(dir, name))) {
+			if kv, ok := strings.CutPrefix(line, "CONSUL_HTTP_"); ok {
+				got = append(got, strings.TrimSpace(kv))
+			}
+		}
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if got, want := read(t, filepath.Join(dir, "out")), "0 "+addr+" secret u:p none"; got != want {
+		t.Errorf("the template: %q, want %q", got, want)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

@@ -100,7 +100,7 @@ func (p *process) wait(r *running, signals <-chan os.Signal, done <-chan error, 
 				daemon.Ready("nginx and files are up to date")
 				debug.FreeOSMemory() // to start takes several times what to run does
 				p.log.Info("ready")
-				b.start(r.cfg.Exec)
+				b.start(r.cfg)
 			}
 		case <-r.runner.Live():
 			b.tell()
@@ -166,8 +166,11 @@ type beside struct {
 	done    chan error // nil while nothing runs
 }
 
-// start starts the program, if there is one, or another one than before.
-func (b *beside) start(cfg config.Exec) {
+// start starts the program, if there is one, or another one than before. It finds the
+// catalog's settings in its environment.
+func (b *beside) start(whole *config.Config) {
+	cfg := whole.Exec
+	cfg.Env = cfg.Env.With(whole.Consul.Environ())
 	if b.done != nil && reflect.DeepEqual(b.cfg, cfg) {
 		return
 	}
@@ -196,7 +199,7 @@ func (b *beside) start(cfg config.Exec) {
 }
 
 // seeThrough runs the program of exec mode, if there is one, to its end: -once does.
-func (p *process) seeThrough(cfg config.Exec, signals <-chan os.Signal) error {
+func (p *process) seeThrough(cfg *config.Config, signals <-chan os.Signal) error {
 	b := &beside{p: p}
 	defer b.stop()
 	b.start(cfg)

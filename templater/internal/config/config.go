@@ -3,6 +3,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,6 +75,27 @@ type Consul struct {
 	Transport Transport `config:"transport"`
 }
 
+// Environ is what commands and templates find in the environment of the catalog's settings,
+// beside the templater's own environment and before it.
+func (c *Consul) Environ() []string {
+	var out []string
+	add := func(name, v string) {
+		if v != "" {
+			out = append(out, name+"="+v)
+		}
+	}
+	add("CONSUL_HTTP_ADDR", cmp.Or(c.Address, os.Getenv("CONSUL_HTTP_ADDR"))) // also to whom nothing of the environment is given
+	add("CONSUL_HTTP_TOKEN", cmp.Or(c.Token, os.Getenv("CONSUL_HTTP_TOKEN")))
+	add("CONSUL_HTTP_AUTH", c.Auth.String())
+	if on := c.SSL.Enabled; on != nil {
+		add("CONSUL_HTTP_SSL", strconv.FormatBool(*on))
+		if *on {
+			add("CONSUL_HTTP_SSL_VERIFY", strconv.FormatBool(c.SSL.Verify == nil || *c.SSL.Verify))
+		}
+	}
+	return out
+}
+
 // Transport bounds the connections to the catalog. What is 0 has its default.
 type Transport struct {
 	DialKeepAlive       time.Duration `config:"dial_keep_alive"`         // default 30s
@@ -93,6 +116,14 @@ type Auth struct {
 	Enabled  *bool  `config:"enabled"`
 	Username string `config:"username"`
 	Password string `config:"password"`
+}
+
+// String is what a client takes, "" for none.
+func (a Auth) String() string {
+	if a.Username == "" || a.Enabled != nil && !*a.Enabled {
+		return ""
+	}
+	return a.Username + ":" + a.Password
 }
 
 // SSL is TLS towards the catalog.

@@ -166,6 +166,12 @@ type Env struct {
 	Denylist  []string `config:"denylist,blacklist"`  // globs of names to leave out
 }
 
+// With is e with more variables, to which nothing but its own custom ones comes before.
+func (e Env) With(more []string) Env {
+	e.Custom = append(slices.Clone(more), e.Custom...)
+	return e
+}
+
 // Of gives the environment for a command, from the templater's own.
 func (e Env) Of(own []string) []string {
 	out := []string{}

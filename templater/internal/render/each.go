@@ -42,7 +42,7 @@ func ParseEach(cfg Config, pipeline, dest string) (*Each, error) {
 		{&e.list, "for_each of " + cfg.Name, "{{ range " + pipeline + " }}{{ " + collector + " . }}{{ end }}"},
 		{&e.dest, "destination of " + cfg.Name, dest},
 	} {
-		own := Config{Name: part.name, Text: part.text, FunctionDenylist: cfg.FunctionDenylist, SandboxPath: cfg.SandboxPath, ErrMissingKey: true}
+		own := Config{Name: part.name, Text: part.text, FunctionDenylist: cfg.FunctionDenylist, SandboxPath: cfg.SandboxPath, Environ: cfg.Environ, ErrMissingKey: true}
 		tmpl := template.New(part.name).Option("missingkey=error")
 		x := &execution{cfg: &own, collect: func(any) string { return "" }}
 		if _, err := tmpl.Funcs(named(x.functions(tmpl), part.text)).Parse(part.text); err != nil {

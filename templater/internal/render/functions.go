@@ -13,6 +13,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ func (e *execution) bound(t *template.Template) template.FuncMap {
 		"service": e.service, "safeService": e.safeService, "instances": e.passing, "services": e.services, "node": e.node, "nodes": e.nodes, "datacenters": e.datacenters,
 		"key": e.key, "keyExists": e.keyExists, "keyOrDefault": e.keyOrDefault,
 		"ls": e.list(true, false), "safeLs": e.list(true, true), "tree": e.list(false, false), "safeTree": e.list(false, true),
-		"file":            e.file,
+		"file": e.file, "env": e.env, "mustEnv": e.mustEnv, "envOrDefault": e.envOrDefault,
 		"scratch":         func() *Scratch { return e.scratch },
 		"executeTemplate": executeTemplate(t),
 	}
@@ -66,7 +67,7 @@ func named(f template.FuncMap, text string) template.FuncMap {
 
 // free are the functions that are the same for every execution.
 var free = sync.OnceValue(func() template.FuncMap {
-	f := template.FuncMap{"env": os.Getenv, "mustEnv": mustEnv, "envOrDefault": envOrDefault}
+	f := template.FuncMap{}
 	for _, m := range []template.FuncMap{textFuncs, listFuncs, codecFuncs, mathFuncs, nginxFuncs, hostFuncs} {
 		maps.Copy(f, m)
 	}
@@ -87,15 +88,30 @@ var free = sync.OnceValue(func() template.FuncMap {
 	return f
 })
 
-func mustEnv(name string) (string, error) {
-	if v := os.Getenv(name); v != "" {
+// lookupEnv reads a variable.
+func (e *execution) lookupEnv(name string) (string, bool) {
+	for _, kv := range slices.Backward(e.cfg.Environ) {
+		if n, v, _ := strings.Cut(kv, "="); n == name {
+			return v, true
+		}
+	}
+	return os.LookupEnv(name)
+}
+
+func (e *execution) env(name string) string {
+	v, _ := e.lookupEnv(name)
+	return v
+}
+
+func (e *execution) mustEnv(name string) (string, error) {
+	if v := e.env(name); v != "" {
 		return v, nil
 	}
 	return "", fmt.Errorf("mustEnv: %s is not set", name)
 }
 
-func envOrDefault(name, or string) string {
-	if v, ok := os.LookupEnv(name); ok {
+func (e *execution) envOrDefault(name, or string) string {
+	if v, ok := e.lookupEnv(name); ok {
 		return v
 	}
 	return or

@@ -19,7 +19,8 @@ type Config struct {
 	Left, Right      string // delimiters; {{ and }} if empty
 	ErrMissingKey    bool   // a map key that is not there is an error
 	FunctionDenylist []string
-	SandboxPath      string // file reads only below it
+	SandboxPath      string   // file reads only below it
+	Environ          []string // "NAME=value", before the process's own
 }
 
 // Source has the data.

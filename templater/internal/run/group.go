@@ -90,15 +90,16 @@ func newGroup(cfg *config.Config, own *config.Group, pool *watch.Pool, log *slog
 	if own.Nginx {
 		g.nginx = nginx
 	}
+	environ := cfg.Consul.Environ()
 	for _, w := range own.Checks() {
-		c := command(w, own.Check.Timeout, config.Env{})
+		c := command(w, own.Check.Timeout, config.Env{}.With(environ))
 		c.Tree, c.Dir = own.Check.Stage == config.StageTree, own.Check.CWD
 		checks = append(checks, c)
 	}
 	if len(checks) > 0 {
 		g.apply.Checker = checks
 	}
-	g.apply.Reloader = reloader(own, nginx)
+	g.apply.Reloader = reloader(own, nginx, environ)
 	for _, t := range own.Templates {
 		g.state.Files = append(g.state.Files, t.Destination)
 	}
@@ -106,14 +107,15 @@ func newGroup(cfg *config.Config, own *config.Group, pool *watch.Pool, log *slog
 	return g
 }
 
-// reloader puts together how the group's reader is told, and how that is proven.
-func reloader(own *config.Group, nginx *apply.Nginx) apply.Reloader {
+// reloader puts together how the group's reader is told, and how that is proven. Commands
+// find the catalog's settings in their environment.
+func reloader(own *config.Group, nginx *apply.Nginx, environ []string) apply.Reloader {
 	var out apply.Reloader
 	r := own.Reload
 	switch {
 	case !r.Command.Empty():
 		x := own.Templates[0].Exec
-		c := command(r.Command, r.Timeout, x.Env)
+		c := command(r.Command, r.Timeout, x.Env.With(environ))
 		c.KillSignal, c.KillTimeout = sys(x.KillSignal), cmp.Or(x.KillTimeout, 30*time.Second)
 		c.Shown, out = true, c
 	case r.PIDFile != "":
@@ -135,7 +137,7 @@ func reloader(own *config.Group, nginx *apply.Nginx) apply.Reloader {
 	case "generation":
 		out = &apply.Verified{Reloader: out, Verify: apply.Served(v.Address), Timeout: v.Timeout}
 	case "command":
-		verify := command(v.Command, cmp.Or(v.Timeout, 5*time.Second), config.Env{})
+		verify := command(v.Command, cmp.Or(v.Timeout, 5*time.Second), config.Env{}.With(environ))
 		out = &apply.Verified{Reloader: out, Verify: verify.Reload, Timeout: v.Timeout}
 	}
 	if r.Splay > 0 {

@@ -49,6 +49,8 @@ type Runner struct {
 	edited chan struct{}     // 1: a template may have changed
 	beat   atomic.Int64      // when the loop last turned, in Unix nanoseconds
 	live   chan struct{}     // 1: a set went live
+	// environ are the catalog's settings, as templates find them in the environment
+	environ []string
 }
 
 // source is a template with its latest outcome. Used by the loop only.
@@ -73,7 +75,7 @@ type source struct {
 
 // New prepares a configuration: it reads and parses every template.
 func New(cfg *config.Config, pool *watch.Pool, log *slog.Logger) (*Runner, error) {
-	r := &Runner{cfg: cfg, pool: pool, log: log.With("room", "run"), edited: make(chan struct{}, 1), live: make(chan struct{}, 1)}
+	r := &Runner{cfg: cfg, pool: pool, log: log.With("room", "run"), edited: make(chan struct{}, 1), live: make(chan struct{}, 1), environ: cfg.Consul.Environ()}
 	var errs []error
 	for _, g := range cfg.AllGroups() {
 		gr := newGroup(cfg, g, pool, r.log)
@@ -85,7 +87,7 @@ func New(cfg *config.Config, pool *watch.Pool, log *slog.Logger) (*Runner, error
 		}
 		for _, t := range g.Templates {
 			s := &source{cfg: t}
-			if err := s.load(); err != nil {
+			if err := s.load(r.environ); err != nil {
 				errs = append(errs, err)
 			}
 			gr.sources = append(gr.sources, s)
@@ -102,7 +104,7 @@ func New(cfg *config.Config, pool *watch.Pool, log *slog.Logger) (*Runner, error
 }
 
 // load reads and parses the template; on an error what was parsed before stays.
-func (s *source) load() error {
+func (s *source) load(environ []string) error {
 	name, text := s.cfg.Source, s.cfg.Contents
 	if name == "" {
 		name = s.cfg.Destination
@@ -118,7 +120,7 @@ func (s *source) load() error {
 	}
 	cfg := render.Config{
 		Name: name, Text: text, Left: s.cfg.Left, Right: s.cfg.Right, ErrMissingKey: s.cfg.ErrMissingKey,
-		FunctionDenylist: s.cfg.Denylist, SandboxPath: s.cfg.Sandbox,
+		FunctionDenylist: s.cfg.Denylist, SandboxPath: s.cfg.Sandbox, Environ: environ,
 	}
 	t, e, err := (*render.Template)(nil), (*render.Each)(nil), error(nil)
 	if s.cfg.ForEach == "" {
@@ -328,7 +330,7 @@ func (r *Runner) reread() {
 				continue
 			}
 			before := s.text
-			if err := s.load(); err != nil {
+			if err := s.load(r.environ); err != nil {
 				g.failed("template", err)
 			} else if s.text != before {
 				r.log.Info("template changed", "template", s.cfg.Source)
