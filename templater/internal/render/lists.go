@@ -182,7 +182,7 @@ func explodeMap(flat map[string]any) (map[string]any, error) {
 	out := map[string]any{}
 	for _, k := range slices.Sorted(maps.Keys(flat)) {
 		at := out
-		parts := strings.Split(strings.Trim(k, "/"), "/")
+		parts := strings.Split(k, "/")
 		for _, p := range parts[:len(parts)-1] {
 			next, ok := at[p].(map[string]any)
 			if !ok {
@@ -195,6 +195,9 @@ func explodeMap(flat map[string]any) (map[string]any, error) {
 			at = next
 		}
 		last := parts[len(parts)-1]
+		if last == "" && len(parts) > 1 { // a folder
+			continue
+		}
 		if _, folder := at[last].(map[string]any); folder {
 			return nil, fmt.Errorf("explode: %q is a key and a folder", last)
 		}

@@ -47,6 +47,7 @@ func TestFunctions(t *testing.T) {
 		`{{ key "k" }} {{ keyOrDefault "none" "d" }} {{ keyOrDefault "empty" "d" }} {{ keyExists "none" }}`:                               "v d d false",
 		`{{ range ls "p" }}{{ .Key }}{{ end }} {{ range tree "p" }}{{ .Key }} {{ end }}`:                                                  "a a b/c ",
 		`{{ range tree "p" | explode }}{{ . }}{{ end }}`:                                                                                  "1map[c:2]",
+		`{{ explodeMap (parseJSON "{\"/a/b\":1,\"//c\":2,\"d/\":3}") | toJSON }}`:                                                         `{"":{"":{"c":2},"a":{"b":1}},"d":{}}`,
 		`{{ file "/etc/x" }} {{ env "RENDER_TEST" }} {{ envOrDefault "RENDER_NONE" "d" }}`:                                                "text yes d",
 		`{{ range datacenters }}{{ . }}{{ end }}`:                                                                                         "dc1",
 		`{{ range $t, $s := service "web" | byTag }}{{ $t }}{{ len $s }} {{ end }}`:                                                       "x1 y2 ",
