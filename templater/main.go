@@ -85,6 +85,16 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if cfg.ParseOnly {
 		return 0
 	}
+	if !cfg.Dry {
+		removePID, err := daemon.WritePID(cfg.PIDFile)
+		switch {
+		case err != nil && cfg.Once:
+			return fail(exitRunner, err)
+		case err != nil:
+			return fail(exitOther, err)
+		}
+		defer removePID()
+	}
 	if cfg.Once || cfg.Dry {
 		ctx, cancel := p.until(signals)
 		defer cancel()
@@ -100,11 +110,6 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if cfg.ReloadSignal != nil || cfg.KillSignal != nil || !cfg.Exec.Command.Empty() {
 		signal.Notify(signals, p.extra(cfg)...)
 	}
-	removePID, err := daemon.WritePID(cfg.PIDFile)
-	if err != nil {
-		return fail(exitOther, err)
-	}
-	defer removePID()
 	return exitOf(p.serve(r, signals), fail)
 }
 

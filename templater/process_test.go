@@ -174,6 +174,28 @@ exec {
 	}
 }
 
+// A pid file that cannot be written ends -once, too, before anything is rendered.
+func TestOncePIDFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	if err := os.WriteFile(in, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := command(t, "-once", "-pid-file="+dir+"/none/pid", "-template="+in+":"+out); code != exitRunner || !strings.Contains(errs, "/none/pid") {
+		t.Errorf("exit %d, want %d: %s", code, exitRunner, errs)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("it was rendered")
+	}
+	if code, _, errs := command(t, "-once", "-pid-file="+dir+"/pid", "-template="+in+":"+out); code != 0 || read(t, out) != "x" {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "pid")); err == nil {
+		t.Error("the pid file stays behind")
+	}
+}
+
 func read(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
