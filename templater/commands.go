@@ -65,10 +65,7 @@ func (p *process) commands(in *config.Invocation) func(context.Context, *running
 func (p *process) plan(ctx context.Context, r *running, fail failing) int {
 	ctx, cancel := bounded(ctx, orPatience(r.cfg.Timeout))
 	defer cancel()
-	changes, err := r.runner.Plan(ctx)
-	if err != nil {
-		return fail(1, err)
-	}
+	changes, err := r.runner.Plan(ctx) // with an error it may give a part
 	show := view.Diff
 	if p.in.Redact {
 		show = view.Redacted
@@ -81,7 +78,10 @@ func (p *process) plan(ctx context.Context, r *running, fail failing) int {
 			fmt.Fprintf(p.stdout, "# %s: %s\n", c.Dest, c.Dress)
 		}
 	}
-	if len(changes) > 0 {
+	switch {
+	case err != nil:
+		return fail(1, err)
+	case len(changes) > 0:
 		return differs
 	}
 	return 0

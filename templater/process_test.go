@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -193,6 +194,36 @@ func TestOncePIDFile(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "pid")); err == nil {
 		t.Error("the pid file stays behind")
+	}
+}
+
+// plan shows what can be rendered where something else waits for a key that is not there.
+func TestPlanPart(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Consul-Index", "5")
+		if r.FormValue("index") != "" {
+			<-r.Context().Done()
+		} else if strings.HasPrefix(r.URL.Path, "/v1/kv/") {
+			w.WriteHeader(http.StatusNotFound)
+		} else {
+			w.Write([]byte(`{"web":[]}`))
+		}
+	}))
+	defer s.Close()
+	defer s.CloseClientConnections()
+	dir := t.TempDir()
+	waits, has := filepath.Join(dir, "waits"), filepath.Join(dir, "has")
+	err := errors.Join(os.WriteFile(waits, []byte(`{{ key "none" }}`), 0o644), os.WriteFile(has, []byte("{{ range services }}{{ .Name }}\n{{ end }}"), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := command(t, "plan", "-timeout=1s", "-consul-addr="+s.URL, "-template="+waits+":"+dir+"/1", "-template="+has+":"+dir+"/2")
+	if want := "--- /dev/null\n+++ " + dir + "/2\n@@ -0,0 +1 @@\n+web\n"; out != want {
+		t.Errorf("got\n%s\nwant\n%s", out, want)
+	}
+	if code != 1 || !strings.Contains(errs, dir+"/1 waits for key(none)") {
+		t.Errorf("exit %d: %s", code, errs)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,8 +58,8 @@ func (r *Runner) stillMissing(why error) error {
 	}
 	var waits []string
 	for _, g := range r.groups {
-		for dest, names := range g.state.Missing {
-			waits = append(waits, fmt.Sprintf("%s waits for %s", dest, strings.Join(names, ", ")))
+		for _, dest := range slices.Sorted(maps.Keys(g.state.Missing)) {
+			waits = append(waits, fmt.Sprintf("%s waits for %s", dest, strings.Join(g.state.Missing[dest], ", ")))
 		}
 	}
 	if r.pool.Down() {
@@ -102,33 +104,48 @@ type Change struct {
 	Dress         string // what of its mode or owner changes
 }
 
-// Plan renders all and gives what differs from the disk.
-func (r *Runner) Plan(ctx context.Context) (changes []Change, err error) {
-	err = r.renderAll(ctx, func(context.Context) error {
-		for _, g := range r.groups {
-			for _, f := range g.compose().files {
-				before, err := os.ReadFile(f.Dest)
-				if err != nil && !errors.Is(err, fs.ErrNotExist) {
-					return err
-				}
-				c := Change{Dest: f.Dest}
-				if err == nil {
-					c.Before = append([]byte{}, before...)
-				}
-				if !f.Remove {
-					c.After = append([]byte{}, f.Content...)
-				}
-				if !f.Remove {
-					c.Dress = f.Undressed()
-				}
-				if (c.Before == nil) != (c.After == nil) || !bytes.Equal(c.Before, c.After) || c.Dress != "" {
-					changes = append(changes, c)
-				}
-			}
+// Plan renders all and gives what differs from the disk. Where the time is up before all
+// has its data, it gives that of the groups that have theirs, with an error that says what
+// the others wait for.
+func (r *Runner) Plan(ctx context.Context) ([]Change, error) {
+	err := r.renderAll(ctx, func(context.Context) error { return nil })
+	if err != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, err
+	}
+	var changes []Change
+	for _, g := range r.groups {
+		if !g.complete() {
+			continue
 		}
-		return nil
-	})
+		own, fault := g.changes()
+		if fault != nil {
+			return nil, errors.Join(fault, err)
+		}
+		changes = append(changes, own...)
+	}
 	return changes, err
+}
+
+// changes compares the group's files as they shall be with the disk.
+func (g *group) changes() (changes []Change, err error) {
+	for _, f := range g.compose().files {
+		before, err := os.ReadFile(f.Dest)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		c := Change{Dest: f.Dest}
+		if err == nil {
+			c.Before = append([]byte{}, before...)
+		}
+		if !f.Remove {
+			c.After = append([]byte{}, f.Content...)
+			c.Dress = f.Undressed()
+		}
+		if (c.Before == nil) != (c.After == nil) || !bytes.Equal(c.Before, c.After) || c.Dress != "" {
+			changes = append(changes, c)
+		}
+	}
+	return changes, nil
 }
 
 // Check renders all and has each group's check judge it; nothing goes live.
