@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/bits"
 	"math/rand/v2"
 	"sync"
@@ -77,6 +78,7 @@ type Syncer struct {
 	// What the catalog is known to have. Used by Run only.
 	have    *remote
 	outputs map[string]time.Time // when an output that waits is due, by check
+	reasons map[string]time.Time // until when another reason of a check that does not pass waits
 	nextDue time.Time            // none is due before
 	wrote   time.Time            // when the last write was over
 }
@@ -90,7 +92,7 @@ type remote struct {
 
 // New makes a syncer; it starts nothing.
 func New(cfg Config, local Local, cat Catalog) *Syncer {
-	return &Syncer{cfg: cfg, local: local, cat: cat, log: cfg.Log.With("room", "antientropy"), wake: make(chan struct{}, 1), outputs: map[string]time.Time{}}
+	return &Syncer{cfg: cfg, local: local, cat: cat, log: cfg.Log.With("room", "antientropy"), wake: make(chan struct{}, 1), outputs: map[string]time.Time{}, reasons: map[string]time.Time{}}
 }
 
 // Trigger asks for a full round soon.
@@ -235,6 +237,7 @@ func (s *Syncer) round(ctx context.Context) (read bool, err error) {
 	}
 	if err := s.send(ctx, d); err != nil {
 		s.have = nil // what failed may have happened: the next round looks
+		clear(s.reasons)
 		return read, err
 	}
 	if before == nil {
@@ -365,6 +368,7 @@ func (s *Syncer) narrow(services, checks map[string]bool) (map[string]*api.Servi
 
 // forgetOutputs forgets what waits of checks that are gone.
 func (s *Syncer) forgetOutputs(checks map[string]*api.Check) {
+	maps.DeleteFunc(s.reasons, func(id string, until time.Time) bool { return checks[id] == nil || time.Now().After(until) })
 	for id := range s.outputs {
 		if checks[id] == nil {
 			delete(s.outputs, id)
@@ -373,7 +377,8 @@ func (s *Syncer) forgetOutputs(checks map[string]*api.Check) {
 }
 
 // dueOutputs names those of the checks whose output alone changed and is due now. The
-// first output goes at once: why a new check fails is what somebody looks for.
+// first output goes at once, and once in an interval that of a check which does not pass:
+// why it fails is what somebody looks for.
 func (s *Syncer) dueOutputs(checks map[string]*api.Check) map[string]bool {
 	now, due := time.Now(), map[string]bool{}
 	for id, c := range checks {
@@ -387,6 +392,11 @@ func (s *Syncer) dueOutputs(checks map[string]*api.Check) map[string]bool {
 			continue
 		}
 		at, ok := s.outputs[id]
+		if !ok && c.Status != api.Passing && !now.Before(s.reasons[id]) {
+			s.reasons[id] = now.Add(s.cfg.OutputInterval)
+			due[id] = true
+			continue
+		}
 		if !ok {
 			at = now.Add(s.cfg.OutputInterval/2 + rand.N(s.cfg.OutputInterval))
 			s.outputs[id] = at

@@ -386,6 +386,39 @@ func TestA6TheFirstOutputGoesAtOnce(t *testing.T) {
 	})
 }
 
+// Why a check does not pass goes at once, and another reason within the interval waits. What
+// could not be sent goes when it can.
+func TestA6ReasonsGoAtOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, 5*time.Minute, func(t *testing.T, _ *Syncer, l *fakeLocal, c *fakeCatalog) {
+		set := func(output string) string {
+			l.change(func() { l.checks["k"] = chk("k", "", api.Critical, output) })
+			synctest.Wait()
+			return c.check("k").Output
+		}
+		set("starting")
+		if got := set("unhealthy: no answer"); got != "unhealthy: no answer" {
+			t.Errorf("the first reason: output %q", got)
+		}
+		if got := set("unhealthy: 503"); got != "unhealthy: no answer" {
+			t.Errorf("another at once: output %q, want it to wait", got)
+		}
+		time.Sleep(8 * time.Minute)
+		synctest.Wait()
+		if got := c.check("k").Output; got != "unhealthy: 503" {
+			t.Errorf("after 8 minutes: output %q", got)
+		}
+		c.set(func() { c.fail = api.ErrNoLeader })
+		set("unhealthy: gone")
+		c.set(func() { c.fail = nil })
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := c.check("k").Output; got != "unhealthy: gone" {
+			t.Errorf("a minute after it could not be sent: output %q", got)
+		}
+	})
+}
+
 // Outputs of many checks that wait for different times all arrive, and a check that goes
 // while its output waits is no more than gone.
 func TestA6ManyOutputs(t *testing.T) {
