@@ -270,7 +270,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// One clear line that says what to do, exit code 1, nothing changed.
+// One clear line that says what to do, the exit code of the old tool, nothing changed.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
@@ -299,8 +299,8 @@ func TestBadInput(t *testing.T) {
 		"data dir is a file":  {"rollcall", agentArgs("-data-dir=" + dir + "/file"), []string{"data_dir", "/file", "-data-dir"}, 1},
 		"busy port":           {"rollcall", agentArgs("-data-dir="+dir+"/d", fmt.Sprintf("-http-port=%d", port)), []string{fmt.Sprint(port), "in use", "-http-port"}, 1},
 		"unknown command":     {"rollcall", []string{"membres"}, []string{"membres"}, 127},
-		"registrator's flag":  {"registrator", []string{"-interal", "consul://127.0.0.1:1"}, []string{"-interal"}, 1},
-		"registrator's URI":   {"registrator", []string{"etcd://127.0.0.1:2379"}, []string{"etcd", "consul://"}, 1},
+		"registrator's flag":  {"registrator", []string{"-interal", "consul://127.0.0.1:1"}, []string{"-interal"}, 2},
+		"registrator's URI":   {"registrator", []string{"etcd://127.0.0.1:2379"}, []string{"etcd", "consul://"}, 2},
 		"templater's flag":    {"templater", []string{"-onc"}, []string{"-onc"}, 13},
 		"templater's key":     {"templater", []string{"-once", "-config=" + dir + "/unknown.json"}, []string{"bind_adr"}, 15},
 		"templater's missing": {"templater", []string{"-once", "-template=" + dir + "/none:" + dir + "/out"}, []string{"/none"}, 14},
