@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,6 +71,13 @@ func only(why string, meant func(pid int) bool) (int, error) {
 			found = append(found, pid)
 		}
 	}
+	var forked []int
+	for _, pid := range found {
+		forked = append(forked, children(pid)...)
+	}
+	found = slices.DeleteFunc(found, func(pid int) bool { // a worker in the making still has its master's title
+		return slices.Contains(forked, pid) && len(children(pid)) == 0
+	})
 	switch len(found) {
 	case 0:
 		return 0, fmt.Errorf("nginx is %w: %s; -nginx-pid names it or its pid file", ErrNotRunning, why)

@@ -114,3 +114,37 @@ func TestNginxReads(t *testing.T) {
 		}
 	}
 }
+
+// A worker that was forked and has no title of its own yet is no second master.
+func TestNginxWorkerInTheMaking(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "nginx.conf")
+	cmd := exec.Command("bash", "-c", "(read; :) <&0 & echo; wait")
+	cmd.Args[0] = "nginx: master process nginx -c " + conf
+	in, err := cmd.StdinPipe() // the child waits for it
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer in.Close()
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	twins := 0
+	for _, pid := range append(children(cmd.Process.Pid), cmd.Process.Pid) {
+		if isMaster(pid) {
+			twins++
+		}
+	}
+	if pid, err := only("", func(pid int) bool { return strings.Contains(title(pid), conf) }); pid != cmd.Process.Pid || err != nil || twins != 2 {
+		t.Errorf("found %d, %v of %d with that title, want %d of 2", pid, err, twins, cmd.Process.Pid)
+	}
+}
