@@ -8,6 +8,7 @@ package api
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Health states of a check, worst last.
@@ -31,6 +32,11 @@ const (
 	// ServerService is the name under which servers list themselves.
 	ServerService = "consul"
 )
+
+// IsMaintenance tells whether a check is one that takes its node or instance out.
+func IsMaintenance(checkID string) bool {
+	return checkID == NodeMaintenance || strings.HasPrefix(checkID, ServiceMaintenancePrefix)
+}
 
 // Node is one host in the catalog.
 type Node struct {

@@ -223,7 +223,7 @@ func (a *app) maint() *cli.Command {
 			}
 			out := []maintained{}
 			for _, id := range slices.Sorted(maps.Keys(checks)) {
-				if id == api.NodeMaintenance || strings.HasPrefix(id, api.ServiceMaintenancePrefix) {
+				if api.IsMaintenance(id) {
 					out = append(out, maintained{checks[id].Node, checks[id].ServiceID, checks[id].Notes})
 				}
 			}

@@ -34,7 +34,7 @@ func (s *Server) healthOf(v *api.Service) serviceHealth {
 	for _, c := range all {
 		out.Checks = append(out.Checks, c)
 		status := c.Status
-		if c.CheckID == api.NodeMaintenance || strings.HasPrefix(c.CheckID, api.ServiceMaintenancePrefix) {
+		if api.IsMaintenance(c.CheckID) {
 			status = maintenance
 		}
 		if gravity(status) > gravity(out.AggregatedStatus) {

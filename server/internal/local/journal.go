@@ -110,7 +110,10 @@ func (j *journal) later(rec record) error {
 	if err := j.write(line, false); err != nil {
 		return err
 	}
-	if j.grown() && j.tidying.CompareAndSwap(false, true) {
+	j.file.Lock()
+	due := j.f != nil && j.overgrown()
+	j.file.Unlock()
+	if due && j.tidying.CompareAndSwap(false, true) {
 		j.tidiers.Go(func() {
 			defer j.tidying.Store(false)
 			if err := j.enter(nil, func() error { return nil }); err != nil {
@@ -124,12 +127,8 @@ func (j *journal) later(rec record) error {
 	return nil
 }
 
-// grown tells whether the file has grown far beyond what is alive.
-func (j *journal) grown() bool {
-	j.file.Lock()
-	defer j.file.Unlock()
-	return j.f != nil && j.size > 2*j.base+slack
-}
+// overgrown tells whether the file has grown far beyond what is alive. Called with file held.
+func (j *journal) overgrown() bool { return j.size > 2*j.base+slack }
 
 // write appends to the file. What is written by half is taken back.
 func (j *journal) write(b []byte, sync bool) error {
@@ -155,7 +154,7 @@ func (j *journal) write(b []byte, sync bool) error {
 // written. Nothing that is in the file may wait to take effect.
 func (j *journal) tidy() error {
 	j.file.Lock()
-	due := j.f == nil || j.size > 2*j.base+slack
+	due := j.f == nil || j.overgrown()
 	j.file.Unlock()
 	if !due {
 		return nil

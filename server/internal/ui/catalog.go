@@ -199,7 +199,7 @@ func worst(checks []*api.Check) string {
 	out := api.Passing
 	for _, c := range checks {
 		switch {
-		case c.CheckID == api.NodeMaintenance || strings.HasPrefix(c.CheckID, api.ServiceMaintenancePrefix):
+		case api.IsMaintenance(c.CheckID):
 			return maintenance
 		case c.Status == api.Critical:
 			out = api.Critical
@@ -213,7 +213,7 @@ func worst(checks []*api.Check) string {
 // culprit is the check that makes a state what it is, nil where all is well.
 func culprit(checks []*api.Check, status string) *api.Check {
 	for _, c := range checks {
-		out := c.CheckID == api.NodeMaintenance || strings.HasPrefix(c.CheckID, api.ServiceMaintenancePrefix)
+		out := api.IsMaintenance(c.CheckID)
 		if status == maintenance && out || status != maintenance && status != api.Passing && c.Status == status {
 			return c
 		}
