@@ -34,10 +34,12 @@ type record struct {
 	Service       *api.ServiceDefinition `json:",omitempty"`
 	Replace       bool                   `json:",omitempty"` // with Service: checks that are not in it go
 	Check         *api.CheckDefinition   `json:",omitempty"`
+	Owned         bool                   `json:",omitempty"` // with Check: it came with a definition of its service
 	Maintenance   *maintenance           `json:",omitempty"`
 	Result        *result                `json:"TTL,omitempty"`
 	RemoveService string                 `json:",omitempty"`
 	RemoveCheck   string                 `json:",omitempty"`
+	Forget        string                 `json:",omitempty"` // what was reported of a check before: it is gone, or was made anew since
 }
 
 // check is the id of the check that a record makes, and of the service it is of; "" where it
@@ -70,14 +72,21 @@ func (s *State) commit(rec record, apply func() error) error {
 }
 
 // removeCheck notes that a check is gone. Called with mu held.
-func (d *disk) removeCheck(id string) error {
+func (d *disk) removeCheck(id string) { d.drop(id, record{RemoveCheck: id}) }
+
+// forget notes that results of a check count no more. Called with mu held.
+func (d *disk) forget(id string) { d.drop(id, record{Forget: id}) }
+
+func (d *disk) drop(id string, rec record) {
 	delete(d.expires, id)
 	delete(d.expired, id)
 	delete(d.results, id)
 	if d.journal == nil {
-		return nil
+		return
 	}
-	return d.journal.later(record{RemoveCheck: id})
+	if err := d.journal.later(rec); err != nil {
+		d.log.Warn("a check that is gone is not off the disk; it, or its state, may come back at the next start", "check", id, "err", err)
+	}
 }
 
 // saveTTL remembers a report. Losing one in a crash only means that the check waits for
@@ -172,7 +181,7 @@ func (s *State) replay(r record) error {
 	case r.Service != nil:
 		return s.addService(r.Service, FromAPI, r.Replace)
 	case r.Check != nil:
-		return s.addCheck(r.Check, FromAPI)
+		return s.addCheck(r.Check, FromAPI, r.Owned)
 	case r.Maintenance != nil:
 		s.setMaintenance(*r.Maintenance)
 	case r.Result != nil:
@@ -186,8 +195,11 @@ func (s *State) replay(r record) error {
 		s.dropService(r.RemoveService)
 	case r.RemoveCheck != "":
 		delete(s.waiting, r.RemoveCheck)
-		if s.checks[r.RemoveCheck] != nil {
-			s.dropCheck(r.RemoveCheck)
+		s.dropCheck(r.RemoveCheck)
+	case r.Forget != "":
+		s.disk.forget(r.Forget)
+		if c := s.checks[r.Forget]; c != nil && c.def != nil {
+			s.report(r.Forget, c, api.Critical, "")
 		}
 	}
 	return nil
@@ -223,7 +235,7 @@ func (s *State) live() []record {
 		case c.def == nil:
 			out = append(out, record{Maintenance: &maintenance{id, c.row.ServiceID, c.row.Name, c.row.Notes}})
 		case c.src == FromAPI && !defined[id]:
-			out = append(out, record{Check: c.def})
+			out = append(out, record{Check: c.def, Owned: c.owned})
 		}
 	}
 	for _, r := range s.waiting {
@@ -245,9 +257,7 @@ func (s *State) adoptWaiting() {
 	for id, r := range waiting {
 		if _, service := r.check(); s.services[service] == nil {
 			s.log.Info("saved check forgotten: its service is gone", "check", id)
-			if err := s.disk.removeCheck(id); err != nil {
-				s.log.Warn("saved check not removed", "check", id, "err", err)
-			}
+			s.disk.removeCheck(id)
 			continue
 		}
 		if err := s.replay(r); err != nil {

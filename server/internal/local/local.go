@@ -128,8 +128,9 @@ func (s *State) AddService(def *api.ServiceDefinition, src Source, replace bool)
 	}
 	s.mu.Lock()
 	old := s.services[own.ID]
+	drops := replace && len(s.replaced(&own, replace)) > 0
 	s.mu.Unlock()
-	if src == FromConfig || old != nil && (old.src == FromConfig || reflect.DeepEqual(old.def, &own)) {
+	if src == FromConfig || old != nil && (old.src == FromConfig || !drops && reflect.DeepEqual(old.def, &own)) {
 		return add() // nothing that the disk does not have
 	}
 	return s.commit(record{Service: &own, Replace: replace}, add)
@@ -142,26 +143,37 @@ func (s *State) addService(own *api.ServiceDefinition, src Source, replace bool)
 	}
 	s.services[own.ID] = &service{own, own.Instance(), src}
 	s.serviceChanged(own.ID)
-	kept := map[string]bool{}
 	for i, c := range own.AllChecks() {
 		d := *c
 		d.CheckID, d.ServiceID = checkID(own, c, i), own.ID
 		if d.Name == "" {
 			d.Name = fmt.Sprintf("Service '%s' check", own.Name)
 		}
-		kept[d.CheckID] = true
 		s.setCheck(&d, src, true)
 	}
+	for _, id := range s.replaced(own, replace) {
+		s.dropCheck(id)
+	}
 	for id := range s.bound[own.ID] {
-		c := s.checks[id]
-		if c.owned && !kept[id] && (replace || c.src == FromConfig) {
-			s.dropCheck(id)
-			continue
-		}
-		s.relabel(id, c)
+		s.relabel(id, s.checks[id])
 	}
 	s.notify()
 	return nil
+}
+
+// replaced names the checks that came with a definition of a service and go with this one.
+// Called with mu held.
+func (s *State) replaced(own *api.ServiceDefinition, replace bool) (ids []string) {
+	kept := map[string]bool{}
+	for i, c := range own.AllChecks() {
+		kept[checkID(own, c, i)] = true
+	}
+	for id := range s.bound[own.ID] {
+		if c := s.checks[id]; c.owned && !kept[id] && (replace || c.src == FromConfig) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // checkID is the id of a service's i-th check.
@@ -261,11 +273,11 @@ func (s *State) dropService(id string) {
 	s.serviceChanged(id)
 }
 
-// dropCheck forgets a check, on disk too. Called with mu held.
+// dropCheck forgets a check. On disk it goes with the record that this carries out, behind
+// which others may stand already that make it anew: only its results are taken back there.
+// Called with mu held.
 func (s *State) dropCheck(id string) {
-	if err := s.disk.removeCheck(id); err != nil {
-		s.log.Warn("check not removed from disk; it may come back at the next start", "check", id, "err", err)
-	}
+	s.disk.forget(id)
 	s.definitionChanged(id)
 	if c := s.checks[id]; c != nil {
 		delete(s.checks, id)
@@ -320,7 +332,7 @@ func (s *State) AddCheck(def *api.CheckDefinition, src Source) error {
 	add := func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.addCheck(&own, src)
+		return s.addCheck(&own, src, false)
 	}
 	s.mu.Lock()
 	old := s.checks[own.CheckID]
@@ -333,11 +345,11 @@ func (s *State) AddCheck(def *api.CheckDefinition, src Source) error {
 }
 
 // addCheck is AddCheck past the disk. Called with mu held.
-func (s *State) addCheck(own *api.CheckDefinition, src Source) error {
+func (s *State) addCheck(own *api.CheckDefinition, src Source, owned bool) error {
 	if own.ServiceID != "" && s.services[own.ServiceID] == nil {
 		return api.Errorf(api.Internal, "ServiceID %q does not exist", own.ServiceID)
 	}
-	s.setCheck(own, src, false)
+	s.setCheck(own, src, owned)
 	s.notify()
 	return nil
 }
@@ -345,13 +357,18 @@ func (s *State) addCheck(own *api.CheckDefinition, src Source) error {
 // RemoveCheck removes a check.
 func (s *State) RemoveCheck(id string) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.checks[id] == nil {
+	here := s.checks[id] != nil
+	s.mu.Unlock()
+	if !here {
 		return unknown(id)
 	}
-	s.dropCheck(id)
-	s.notify()
-	return nil
+	return s.commit(record{RemoveCheck: id}, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.dropCheck(id)
+		s.notify()
+		return nil
+	})
 }
 
 func unknown(id string) error {
@@ -368,7 +385,10 @@ func (s *State) UpdateCheck(id, status, output string) {
 		return
 	}
 	s.report(id, c, status, output)
-	if c.def != nil && c.src == FromAPI && s.disk.results[id].Status != status {
+	if c.def == nil || c.src != FromAPI {
+		return
+	}
+	if saved, ok := s.disk.result(c.def); !ok || saved.Status != status {
 		s.disk.save(result{CheckID: id, Status: status, Output: s.checks[id].row.Output})
 	}
 }
@@ -448,6 +468,9 @@ func (s *State) ReplaceConfig(services []*api.ServiceDefinition, checks []*api.C
 	s.mu.Lock()
 	for id, v := range s.services {
 		if v.src == FromConfig && !claimed[id] {
+			for check := range s.bound[id] {
+				s.disk.removeCheck(check)
+			}
 			s.dropService(id)
 		}
 	}

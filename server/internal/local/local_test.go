@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -184,12 +185,16 @@ func TestResultsOverARestart(t *testing.T) {
 		s.UpdateCheck("fails", api.Passing, "200 OK")
 		s.UpdateCheck("fails", api.Critical, "refused")
 		s.UpdateCheck("was warned of", api.Warning, "429")
+		must(t, s.AddCheck(check("changed its kind", 0, time.Hour), FromAPI))
+		report(t, s, "changed its kind", api.Passing, "well")
+		must(t, s.AddCheck(check("changed its kind", 10*second, 0), FromAPI))
+		s.UpdateCheck("changed its kind", api.Passing, "200 OK")
 		report(t, s, "ran out", api.Passing, "well")
 		report(t, s, "reported", api.Passing, "well")
 		time.Sleep(2 * second)
 		want := map[string]string{
 			"never ran": "critical ", "passes": "passing 200 OK", "fails": "critical refused", "was warned of": "warning 429",
-			"ran out": "critical ", "not reported": "critical ", "reported": "passing well",
+			"changed its kind": "passing 200 OK", "ran out": "critical ", "not reported": "critical ", "reported": "passing well",
 		}
 		for range 2 { // the second time from a file that was made anew
 			must(t, s.Close())
@@ -201,6 +206,56 @@ func TestResultsOverARestart(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A service that one client removes and another registers while both wait for the same
+// fsync has its check after a restart, and a report from before does not count for it.
+func TestRemovedAndMadeAnewAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	must(t, s.AddService(webService(ttl("c")), FromAPI, false))
+	must(t, s.ServiceMaintenance("w1", true, "tea"))
+	s.disk.journal.file.Lock() // whoever writes waits, and those who come meanwhile share the next write
+	var all sync.WaitGroup
+	queued := func(n int) {
+		for ; ; runtime.Gosched() {
+			s.disk.journal.mu.Lock()
+			enough := len(s.disk.journal.queue) == n
+			s.disk.journal.mu.Unlock()
+			if enough {
+				return
+			}
+		}
+	}
+	all.Go(func() { must(t, s.AddService(&api.ServiceDefinition{Name: "first"}, FromAPI, false)) })
+	for { // until it is being written
+		s.disk.journal.mu.Lock()
+		writing := s.disk.journal.writing && len(s.disk.journal.queue) == 0
+		s.disk.journal.mu.Unlock()
+		if writing {
+			break
+		}
+		runtime.Gosched()
+	}
+	again := webService(ttl("c"))
+	again.Tags = []string{"anew"}
+	for n, act := range []func() error{
+		func() error { return s.RemoveService("w1") },
+		func() error { return s.AddService(again, FromAPI, false) },
+	} {
+		all.Go(func() { must(t, act()) })
+		queued(n + 1)
+	}
+	s.disk.journal.file.Unlock()
+	all.Wait()
+	after := open(t, dir)
+	if diff := gocmp.Diff(s.Services(), after.Services()); diff != "" {
+		t.Errorf("services (-before +after a restart):\n%s", diff)
+	}
+	if diff := gocmp.Diff(s.Checks(), after.Checks()); diff != "" || len(s.Checks()) != 1 {
+		t.Errorf("checks (-before +after a restart):\n%s", diff)
+	}
 }
 
 // Results alone make the journal no larger than a few times what is alive.
