@@ -382,6 +382,13 @@ func (p *Pool) Member(name string) (api.Member, bool) {
 	return api.Member{}, false
 }
 
+// Answers asks a member itself whether it lives, for word of its death may come from one
+// that was cut off. It waits as long as a probe does; a lost packet is no answer.
+func (p *Pool) Answers(m api.Member) bool {
+	_, err := p.serf.Memberlist().Ping(m.Name, &net.UDPAddr{IP: net.ParseIP(m.Addr), Port: int(m.Port)})
+	return err == nil
+}
+
 // Local is this agent as a member.
 func (p *Pool) Local() api.Member { return member(p.serf.LocalMember()) }
 

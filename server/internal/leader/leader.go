@@ -65,10 +65,12 @@ type Leader struct {
 	present map[string]bool
 	parted  map[string]time.Time
 
-	// absent is since when a node of the catalog has been missing from gossip; servers are the
-	// members' ids when last looked at; marks are the indexes at which the store stood, for
-	// tombstones. Used only by lead.
+	// absent is since when a node of the catalog has been missing from gossip; doubted are
+	// those that are said to have failed and answer; servers are the members' ids when last
+	// looked at; marks are the indexes at which the store stood, for tombstones. Used only by
+	// lead.
 	absent  map[string]time.Time
+	doubted map[string]bool
 	servers map[string]bool
 	marks   []mark
 }
@@ -126,7 +128,7 @@ func (l *Leader) notice(members []api.Member, now time.Time) {
 
 // lead works until ctx ends or leadership is lost.
 func (l *Leader) lead(ctx context.Context) {
-	l.absent, l.servers, l.marks = map[string]time.Time{}, nil, nil
+	l.absent, l.doubted, l.servers, l.marks = map[string]time.Time{}, nil, nil, nil
 	ctx, stop := context.WithCancel(ctx)
 	var side sync.WaitGroup
 	defer side.Wait()
@@ -170,7 +172,7 @@ func (l *Leader) lead(ctx context.Context) {
 		case err == nil:
 			pause.Reset()
 			failed = ""
-			again.Reset(nextLook(l.pool.Servers()))
+			again.Reset(nextLook(l.pool.Servers(), len(l.doubted) > 0))
 			continue
 		case errors.Is(err, consensus.ErrNotLeader) || ctx.Err() != nil:
 			continue
@@ -183,9 +185,13 @@ func (l *Leader) lead(ctx context.Context) {
 	}
 }
 
-// nextLook is when to look again though nothing is heard: soon while a server is leaving,
-// for gossip does not say that one came back that it was told is leaving.
-func nextLook(servers []gossip.Server) time.Duration {
+// nextLook is when to look again though nothing is heard: soon while a death is doubted, and
+// while a server is leaving, for gossip does not say that one came back that it was told is
+// leaving.
+func nextLook(servers []gossip.Server, doubt bool) time.Duration {
+	if doubt {
+		return retryAfter
+	}
 	for _, s := range servers {
 		if s.Status == api.StatusLeaving {
 			return retryAfter
@@ -196,10 +202,52 @@ func nextLook(servers []gossip.Server) time.Duration {
 
 // reconcile makes catalog and Raft configuration equal to the membership.
 func (l *Leader) reconcile(ctx context.Context) error {
-	members := l.pool.Members()
-	cmds := plan(l.cfg, members, l.store.State(), l.gone(members, time.Now()))
-	errs := []error{l.setUpACLs(ctx), l.seats(ctx)}
-	results := make(chan error, len(cmds)) // all at once: they travel in few entries
+	members, st := l.pool.Members(), l.store.State()
+	var dying []api.Member
+	members = slices.DeleteFunc(members, func(m api.Member) bool {
+		news := m.Status == api.StatusFailed && failed(l.cfg, m.Name, st) != nil
+		if news {
+			dying = append(dying, m)
+		}
+		return news
+	})
+	silent := l.silent(dying)
+	missing := l.gone(append(members, dying...), time.Now())
+	errs := []error{l.write(ctx, plan(l.cfg, members, st, missing)), l.setUpACLs(ctx), l.seats(ctx)}
+	return errors.Join(append(errs, l.write(ctx, plan(l.cfg, silent(), l.store.State(), nil)))...)
+}
+
+// silent asks members that are said to have failed, and gives who does not answer once all
+// have had their time. A host that was cut off held all others to be dead and says so when
+// it is back: each refutes it within a moment, in which nobody would be left to serve.
+func (l *Leader) silent(dying []api.Member) func() []api.Member {
+	answers := make([]bool, len(dying))
+	var asking sync.WaitGroup
+	for i, m := range dying {
+		asking.Go(func() { answers[i] = l.pool.Answers(m) })
+	}
+	return func() []api.Member {
+		asking.Wait()
+		var out []api.Member
+		doubted := map[string]bool{}
+		for i, m := range dying {
+			if !answers[i] {
+				out = append(out, m)
+				continue
+			}
+			if doubted[m.Name] = true; !l.doubted[m.Name] {
+				l.log.Info("said to have failed, but answers: not believed", "node", m.Name, "addr", m.Addr)
+			}
+		}
+		l.doubted = doubted
+		return out
+	}
+}
+
+// write applies commands all at once, so that they travel in few entries; a reason that
+// several were refused for is given once.
+func (l *Leader) write(ctx context.Context, cmds []command.Command) error {
+	results := make(chan error, len(cmds))
 	for _, c := range cmds {
 		go func() { results <- l.apply(ctx, c) }()
 	}
@@ -209,6 +257,7 @@ func (l *Leader) reconcile(ctx context.Context) error {
 			refused[err.Error()] = err
 		}
 	}
+	var errs []error
 	for _, text := range slices.Sorted(maps.Keys(refused)) { // in one order, so that the same is known as such
 		errs = append(errs, refused[text])
 	}

@@ -186,15 +186,18 @@ func TestPlanLosesNothing(t *testing.T) {
 	}
 }
 
-// A server that gossip holds to be leaving is looked for soon: when that turns out to be of
-// before, nobody says so.
+// Who gossip holds to have failed and answers is looked for soon, and so is a server that it
+// holds to be leaving: when that turns out to be of before, nobody says so.
 func TestNextLook(t *testing.T) {
 	t.Parallel()
 	alive, left, leaving := gossip.Server{Status: api.StatusAlive}, gossip.Server{Status: api.StatusLeft}, gossip.Server{Status: api.StatusLeaving}
-	if got := nextLook([]gossip.Server{alive, left}); got != reconcileEvery {
+	if got := nextLook([]gossip.Server{alive, left}, false); got != reconcileEvery {
 		t.Errorf("nobody is leaving: %v, want %v", got, reconcileEvery)
 	}
-	if got := nextLook([]gossip.Server{alive, leaving}); got != retryAfter {
+	if got := nextLook([]gossip.Server{alive, leaving}, false); got != retryAfter {
 		t.Errorf("a server is leaving: %v, want %v", got, retryAfter)
+	}
+	if got := nextLook([]gossip.Server{alive}, true); got != retryAfter {
+		t.Errorf("a death is doubted: %v, want %v", got, retryAfter)
 	}
 }
