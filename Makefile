@@ -88,7 +88,7 @@ fuzz: ## ten minutes on every fuzz target, or FUZZTIME
 	    echo "$$d $$t"; go test -run '^$$' -fuzz "^$$t\$$" -fuzztime $${FUZZTIME:-10m} $$d || exit 1; done; done
 	go test -run TestRandomFrames ./server/internal/rpc -frames 100000
 
-soak: build ## an hour of churn through the whole lab, storms, ten minutes of a steady state, of chaos around a registrator, and around a templater
+soak: build ## an hour of churn through the whole lab, storms, ten minutes of a steady state, and of chaos around a registrator, a templater, the whole house
 	go test -count=1 -v -timeout 2h -run TestSoak ./internal/e2e -soak $${SOAK:-1h}
 	go test -count=1 -v -timeout 2h -run TestEndurance ./internal/e2e -endurance $${ENDURANCE:-30m}
 	go test -count=1 -v -timeout 1h -run TestKillStorm ./internal/e2e -storm 50 -storms 5
@@ -97,6 +97,7 @@ soak: build ## an hour of churn through the whole lab, storms, ten minutes of a 
 	go test -count=1 -timeout 1h -run TestSchedules ./server/internal/faults -seeds $${SEEDS:-200}
 	go test -count=1 -v -run TestPackets ./server/internal/dnsserver -packets 1000000
 	go test -count=1 -v -timeout 1h -run TestChaos ./registrator -chaos $${CHAOS:-10m}
+	go test -count=1 -v -timeout 1h -run TestHouseChaos ./internal/e2e -house-chaos $${CHAOS:-10m}
 	go test -count=1 -v -timeout 1h -run 'TestTemplater(Chaos|ManyChanges)' ./internal/e2e -templater-chaos $${CHAOS:-10m} -changes 1m
 
 clean:

@@ -4,6 +4,7 @@
 # All hang on one bridge (a "LAN") that only this machine sees.
 #
 #   hosts.sh up NAME N      host NAME at $NET.N   (N 2..250)
+#   hosts.sh plain NAME N   one without an engine
 #   hosts.sh sock NAME      prints the DOCKER_HOST value
 #   hosts.sh exec NAME CMD  runs CMD in the host's network namespace
 #   hosts.sh kill NAME      SIGKILL dockerd (a crash); start NAME after
@@ -45,7 +46,7 @@ start() {
     done
     tail -20 "$d/log" >&2; return 1
 }
-up() {
+plain() {
     local n=$1 k=$2 d=$BASE/$1
     lan; mkdir -p "$d"; echo '{}' >"$d/daemon.json"; echo "$NET.$k" >"$d/addr"
     ip netns add "$n"
@@ -55,7 +56,6 @@ up() {
     ip -n "$n" addr add "$NET.$k/24" dev eth0
     ip -n "$n" link set eth0 up
     ip -n "$n" route add default via "$NET.1"
-    start "$n"
 }
 stop() {
     local d=$BASE/$1 p i
@@ -77,7 +77,8 @@ down() {
     rm -rf "$d"
 }
 case $1 in
-up) up "$2" "$3" ;;
+up) plain "$2" "$3" && start "$2" ;;
+plain) plain "$2" "$3" ;;
 sock) echo "unix://$BASE/$2/docker.sock" ;;
 exec) n=$2; shift 2; nsenter --net="/run/netns/$n" "$@" ;;
 kill) stop "$2" KILL ;;
@@ -87,5 +88,5 @@ load) docker save "$3" | DOCKER_HOST=unix://$BASE/$2/docker.sock docker load -q 
 down) down "$2" ;;
 lan) lan ;;
 lan-down) ip link del "$BR"; iptables -D FORWARD -i "$BR" -o "$BR" -j ACCEPT ;;
-*) sed -n 2,16p "$0"; exit 2 ;;
+*) sed -n 2,17p "$0"; exit 2 ;;
 esac

@@ -9,8 +9,15 @@ import (
 	"time"
 )
 
-// host is a Docker host of its own: an engine in a network namespace with an address on
-// a bridge that only this machine sees, a client agent and a registrator.
+// lan is a network of hosts, on a bridge that only this machine sees.
+type lan struct {
+	t           testing.TB
+	net, bridge string
+	letter      string // each test's own
+}
+
+// host is a Docker host of its own: an engine in a network namespace, a client agent and a
+// registrator.
 type host struct {
 	*engine
 	name        string
@@ -18,64 +25,88 @@ type host struct {
 	registrator *process
 }
 
-var (
-	lanNet    = fmt.Sprintf("10.213.%d", os.Getpid()%256)
-	lanBridge = fmt.Sprintf("rce2e%d", os.Getpid()%10000)
-)
+func startLAN(t testing.TB, n int) *lan {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces and engines need root")
+	}
+	machine(t)
+	l := &lan{
+		t: t, net: fmt.Sprintf("10.%d.%d", 213+n, os.Getpid()%256), bridge: fmt.Sprintf("rce%d-%d", n, os.Getpid()%10000), letter: string(rune('a' + n)),
+	}
+	l.hosts("lan")
+	t.Cleanup(func() { l.gone("lan-down") })
+	return l
+}
 
 // hosts runs deploy/lab/hosts.sh; it has to succeed.
-func hosts(t testing.TB, args ...string) string {
-	t.Helper()
-	out, err := hostsScript(args...).CombinedOutput()
+func (l *lan) hosts(args ...string) string {
+	l.t.Helper()
+	out, err := l.script(args...).CombinedOutput()
 	if err != nil {
-		t.Fatalf("hosts.sh %v: %v\n%s", args, err, out)
+		l.t.Fatalf("hosts.sh %v: %v\n%s", args, err, out)
 	}
 	return strings.TrimSpace(string(out))
 }
 
-func hostsScript(args ...string) *exec.Cmd {
+// gone does so at the test's end.
+func (l *lan) gone(args ...string) {
+	if out, err := l.script(args...).CombinedOutput(); err != nil {
+		l.t.Errorf("hosts.sh %v: %v\n%s", args, err, out)
+	}
+}
+
+func (l *lan) script(args ...string) *exec.Cmd {
 	cmd := exec.Command("../../deploy/lab/hosts.sh", args...)
-	cmd.Env = append(os.Environ(), "LAB_NET="+lanNet, "LAB_BR="+lanBridge, "LAB_BASE=/tmp/"+own("rollcall-e2e-hosts"))
+	cmd.Env = append(os.Environ(), "LAB_NET="+l.net, "LAB_BR="+l.bridge, "LAB_BASE=/tmp/"+own("rollcall-e2e-hosts")+l.letter)
 	return cmd
 }
 
-// startHost brings a host up at lanNet.n, with the workload's image in its engine.
-func startHost(t testing.TB, name string, n int, server *agent) *host {
+func (l *lan) ip(n int) string { return fmt.Sprintf("%s.%d", l.net, n) }
+
+// plain brings up a host without an engine, and gives its name.
+func (l *lan) plain(n int) string {
+	l.t.Helper()
+	name := fmt.Sprintf("rc%d%s%d", os.Getpid()%1e5, l.letter, n) // an interface's name has 15 characters at most
+	l.hosts("plain", name, fmt.Sprint(n))
+	l.t.Cleanup(func() { l.gone("down", name) })
+	return name
+}
+
+// host brings up a Docker host, with the workload's image in its engine.
+func (l *lan) host(n int, servers ...*agent) *host {
+	t := l.t
 	t.Helper()
-	hosts(t, "up", name, fmt.Sprint(n))
-	t.Cleanup(func() {
-		if out, err := hostsScript("down", name).CombinedOutput(); err != nil {
-			t.Errorf("hosts.sh down %s: %v\n%s", name, err, out)
-		}
-	})
-	ip := fmt.Sprintf("%s.%d", lanNet, n)
-	h := &host{engine: &engine{t: t, host: hosts(t, "sock", name), ip: ip}, name: name}
-	hosts(t, "load", name, webTag)
-	h.agent = startAgent(t, name, options{ns: name, ip: ip}, "-retry-join="+server.lan, "-retry-interval=1s")
+	name, ip := l.plain(n), l.ip(n)
+	l.hosts("start", name)
+	h := &host{engine: &engine{t: t, host: l.hosts("sock", name), ip: ip}, name: name}
+	l.hosts("load", name, webTag)
+	join := []string{"-retry-interval=1s"}
+	for _, s := range servers {
+		join = append(join, "-retry-join="+s.lan)
+	}
+	h.agent = startAgent(t, name, options{ns: name, ip: ip}, join...)
 	h.agent.awaitLeader()
-	h.registrator = startIn(t, name, bins(t, "registrator"), "-docker="+h.host, "-host="+name, "-ip="+ip, "-resync=2s", "consul://"+h.agent.http)
+	h.registrator = startIn(t, name, bins(t, "registrator"), "-docker="+h.engine.host, "-host="+name, "-ip="+ip, "-resync=2s", "consul://"+h.agent.http)
 	return h
+}
+
+// link plugs a host's cable in or out: "up" or "down".
+func (l *lan) link(host, state string) {
+	l.t.Helper()
+	if out, err := exec.Command("ip", "link", "set", "v"+host, state).CombinedOutput(); err != nil {
+		l.t.Fatalf("link of %s %s: %v\n%s", host, state, err, out)
+	}
 }
 
 // The article's two hosts, as two real engines: containers of both are served; an engine
 // that crashes, a host that is cut off and comes back, each heals by itself.
 func TestTwoEngines(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Skip("network namespaces and engines need root")
-	}
-	machine(t)
-	hosts(t, "lan")
-	t.Cleanup(func() {
-		if out, err := hostsScript("lan-down").CombinedOutput(); err != nil {
-			t.Errorf("hosts.sh lan-down: %v\n%s", err, out)
-		}
-	})
-	server := startAgent(t, "server-host", options{ip: lanNet + ".1"}, "-server", "-bootstrap-expect=1")
+	l := startLAN(t, 0)
+	server := startAgent(t, "server-host", options{ip: l.ip(1)}, "-server", "-bootstrap-expect=1")
 	server.awaitLeader()
-	// an interface's name has 15 characters at most
-	host := func(letter string) string { return fmt.Sprintf("rc%d%s", os.Getpid()%1e6, letter) }
-	a, b := startHost(t, host("a"), 11, server), startHost(t, host("b"), 12, server)
+	a, b := l.host(11, server), l.host(12, server)
 	h := &house{t: t, engine: a.engine, server: server, nginx: startNginx(t)}
 	h.startTemplater()
 
@@ -86,34 +117,27 @@ func TestTwoEngines(t *testing.T) {
 	}
 
 	t.Run("an engine crashes", func(t *testing.T) {
-		hosts(t, "kill", a.name)
+		l.hosts("kill", a.name)
 		// its containers serve on, and nobody deregisters what cannot be seen
 		for range 20 {
 			if err := h.wantServed("web", onA, onB)(); err != nil {
 				t.Fatalf("while the engine is down: %v", err)
 			}
 		}
-		hosts(t, "start", a.name)
+		l.hosts("start", a.name)
 		eventually(t, 30*time.Second, "what the restart ended is gone", h.wantServed("web", onB))
 		a.docker("start", onA)
 		eventually(t, soon, "and back when it is started", h.wantServed("web", onA, onB))
 	})
 	t.Run("a host is cut off", func(t *testing.T) {
 		stop := h.load("web", 20)
-		link(t, a.name, "down")
+		l.link(a.name, "down")
 		eventually(t, 60*time.Second, "the catalog knows", server.wantInstances("web", b.published(onB)))
 		eventually(t, soon, "nginx knows", h.wantServed("web", onB))
-		link(t, a.name, "up")
+		l.link(a.name, "up")
 		eventually(t, 60*time.Second, "both hosts serve again", h.wantServed("web", onA, onB))
 		if total, failures := stop(); len(failures) > 0 {
 			t.Errorf("%d of %d requests failed: %v", len(failures), total, failures[:min(len(failures), 5)])
 		}
 	})
-}
-
-func link(t *testing.T, host, state string) {
-	t.Helper()
-	if out, err := exec.Command("ip", "link", "set", "v"+host, state).CombinedOutput(); err != nil {
-		t.Fatalf("link of %s %s: %v\n%s", host, state, err, out)
-	}
 }
