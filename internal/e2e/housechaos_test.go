@@ -30,6 +30,16 @@ func cutOff(l *lan, node, host string) fault {
 	return fault{node + " cut off", node, func() { l.link(host, "down") }, func() { l.link(host, "up") }}
 }
 
+// lossy drops three of ten packets that come in.
+func lossy(l *lan, node, host string) fault {
+	do := func(verb string) func() {
+		return func() {
+			l.hosts("exec", host, "iptables", verb, "INPUT", "-i", "eth0", "-m", "statistic", "--mode", "random", "--probability", "0.3", "-j", "DROP")
+		}
+	}
+	return fault{node + " loses packets", node, do("-I"), do("-D")}
+}
+
 func frozen(what, node string, p *process) fault {
 	return fault{what + " frozen", node, func() { p.signal(syscall.SIGSTOP) }, func() { p.signal(syscall.SIGCONT) }}
 }
@@ -126,11 +136,14 @@ func TestHouseChaos(t *testing.T) {
 		host, server := []*host{a, b}[dice.IntN(2)], servers[dice.IntN(3)]
 		agent, registrator := host.agent.process, "registrator of "+host.name
 		beside := []fault{
-			cutOff(l, host.name, host.name), frozen(host.name, host.name, agent), killed(host.name, host.name, agent),
+			cutOff(l, host.name, host.name), lossy(l, host.name, host.name), frozen(host.name, host.name, agent), killed(host.name, host.name, agent),
 			frozen(registrator, "", host.registrator), killed(registrator, "", host.registrator),
 			frozen(front.name, front.name, front.process), killed(front.name, front.name, front.process), killed("templater", "", h.templater),
 		}
-		ofServer := []fault{cutOff(l, server.name, hostOf[server]), frozen(server.name, server.name, server.process), killed(server.name, server.name, server.process)}
+		ofServer := []fault{
+			cutOff(l, server.name, hostOf[server]), lossy(l, server.name, hostOf[server]),
+			frozen(server.name, server.name, server.process), killed(server.name, server.name, server.process),
+		}
 		var faults []fault
 		if which := dice.IntN(3); which != 0 {
 			faults = append(faults, beside[dice.IntN(len(beside))])

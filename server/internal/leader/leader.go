@@ -33,6 +33,9 @@ const (
 	reapEvery      = 30 * time.Second
 	tombstoneAge   = 15 * time.Minute
 	witnessed      = 10 * time.Minute // how long a parting is remembered by who does not lead
+	// how long a leader may not have heard of a node before that counts as failed: to a server
+	// that has just started, the others do not tell whom they suspect
+	unheardOf = 10 * time.Second
 )
 
 // Config is what the duties need to know.
@@ -65,11 +68,12 @@ type Leader struct {
 	present map[string]bool
 	parted  map[string]time.Time
 
-	// absent is since when a node of the catalog has been missing from gossip; doubted are
-	// those that are said to have failed and answer; servers are the members' ids when last
-	// looked at; marks are the indexes at which the store stood, for tombstones. Used only by
-	// lead.
+	// absent is since when a node of the catalog has been missing from gossip, and unmet says
+	// that for some this is not long; doubted are members that are said to have failed and
+	// answer; servers are the members' ids when last looked at; marks are the indexes at which
+	// the store stood, for tombstones. Used only by lead.
 	absent  map[string]time.Time
+	unmet   bool
 	doubted map[string]bool
 	servers map[string]bool
 	marks   []mark
@@ -172,7 +176,7 @@ func (l *Leader) lead(ctx context.Context) {
 		case err == nil:
 			pause.Reset()
 			failed = ""
-			again.Reset(nextLook(l.pool.Servers(), len(l.doubted) > 0))
+			again.Reset(nextLook(l.pool.Servers(), l.unmet || len(l.doubted) > 0))
 			continue
 		case errors.Is(err, consensus.ErrNotLeader) || ctx.Err() != nil:
 			continue
@@ -185,11 +189,11 @@ func (l *Leader) lead(ctx context.Context) {
 	}
 }
 
-// nextLook is when to look again though nothing is heard: soon while a death is doubted, and
-// while a server is leaving, for gossip does not say that one came back that it was told is
-// leaving.
-func nextLook(servers []gossip.Server, doubt bool) time.Duration {
-	if doubt {
+// nextLook is when to look again though nothing is heard: soon while it is open who lives,
+// and while a server is leaving, for gossip does not say that one came back that it was told
+// is leaving.
+func nextLook(servers []gossip.Server, open bool) time.Duration {
+	if open {
 		return retryAfter
 	}
 	for _, s := range servers {
@@ -324,15 +328,16 @@ func (l *Leader) seats(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// gone names the nodes of the catalog that gossip once watched and does not know: true
-// where it has let go of them under this server's eyes, or has not known them for ReapAfter.
-// A new leader begins to count anew, so that one that has just joined cannot empty the
-// catalog.
+// gone names the nodes of the catalog that gossip once watched and has not known for a while:
+// true where it has let go of them under this server's eyes, or has not known them for
+// ReapAfter. A new leader begins to count anew, so that one that has just joined can neither
+// turn all critical nor empty the catalog.
 func (l *Leader) gone(members []api.Member, now time.Time) map[string]bool {
 	l.notice(members, now)
 	out := map[string]bool{}
 	checks, _ := l.store.State().ChecksInState(api.Any)
 	still := map[string]time.Time{}
+	l.unmet = false
 	for _, c := range checks {
 		name := strings.ToLower(c.Node)
 		if c.CheckID != api.SerfHealth || l.present[name] {
@@ -346,6 +351,10 @@ func (l *Leader) gone(members []api.Member, now time.Time) map[string]bool {
 			since = now
 		}
 		still[name] = since
+		if now.Sub(since) < unheardOf {
+			l.unmet = true
+			continue
+		}
 		out[name] = now.Sub(since) >= l.cfg.ReapAfter
 	}
 	l.absent = still

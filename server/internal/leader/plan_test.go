@@ -105,8 +105,11 @@ func TestGone(t *testing.T) {
 		&command.Register{Registration: api.Registration{Node: "external", Address: "x"}}})
 	l := &Leader{cfg: Config{ReapAfter: time.Hour}, store: s, absent: map[string]time.Time{}, parted: map[string]time.Time{}}
 	now := time.Now()
-	if d := cmp.Diff(l.gone(nil, now), map[string]bool{"c1": false}); d != "" {
-		t.Errorf("at first: got (-) want (+):\n%s", d)
+	if got := l.gone(nil, now); len(got) > 0 || nextLook(nil, l.unmet) > unheardOf {
+		t.Errorf("what gossip has not told of yet counts as gone: %v; next look in %v", got, nextLook(nil, l.unmet))
+	}
+	if d := cmp.Diff(l.gone(nil, now.Add(unheardOf)), map[string]bool{"c1": false}); d != "" || l.unmet {
+		t.Errorf("when it had time to: got (-) want (+):\n%s", d)
 	}
 	l.gone([]api.Member{{Name: "C1"}}, now.Add(50*time.Minute)) // seen again
 	if d := cmp.Diff(l.gone(nil, now.Add(51*time.Minute)), map[string]bool{"c1": true}); d != "" {
@@ -186,8 +189,8 @@ func TestPlanLosesNothing(t *testing.T) {
 	}
 }
 
-// Who gossip holds to have failed and answers is looked for soon, and so is a server that it
-// holds to be leaving: when that turns out to be of before, nobody says so.
+// While it is open who lives, that is looked for soon, and so is a server that gossip holds to
+// be leaving: when that turns out to be of before, nobody says so.
 func TestNextLook(t *testing.T) {
 	t.Parallel()
 	alive, left, leaving := gossip.Server{Status: api.StatusAlive}, gossip.Server{Status: api.StatusLeft}, gossip.Server{Status: api.StatusLeaving}
@@ -198,6 +201,6 @@ func TestNextLook(t *testing.T) {
 		t.Errorf("a server is leaving: %v, want %v", got, retryAfter)
 	}
 	if got := nextLook([]gossip.Server{alive}, true); got != retryAfter {
-		t.Errorf("a death is doubted: %v, want %v", got, retryAfter)
+		t.Errorf("it is open who lives: %v, want %v", got, retryAfter)
 	}
 }
