@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -49,9 +50,29 @@ http {
 		t.Fatal(err)
 	}
 	n := &nginx{dir: dir, port: port, url: fmt.Sprintf("http://127.0.0.1:%d", port), pid: filepath.Join(dir, "nginx.pid")}
+	t.Cleanup(func() { // before the directory goes
+		if t.Failed() {
+			n.tellErrors()
+		}
+	})
 	n.process = start(t, bin, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"), "-g", "daemon off;")
 	eventually(t, soon, "nginx's pid file", func() error { _, err := os.Stat(n.pid); return err })
 	return n
+}
+
+// tellErrors shows what nginx has had to say of upstreams, its first lines of each minute.
+func (n *nginx) tellErrors() {
+	b, _ := os.ReadFile(filepath.Join(n.dir, "logs", "error.log"))
+	shown := map[string]int{}
+	for line := range strings.Lines(string(b)) {
+		minute := line[:min(len(line), len("2026/01/02 15:04"))]
+		if !strings.Contains(line, "upstream") {
+			continue
+		}
+		if shown[minute]++; shown[minute] <= 10 {
+			n.t.Log(strings.TrimSpace(line))
+		}
+	}
 }
 
 // conf is where the templater writes.

@@ -389,6 +389,12 @@ func (p *Pool) Answers(m api.Member) bool {
 	return err == nil
 }
 
+// Recall tells a member itself that it counts as failed, so that it can object.
+func (p *Pool) Recall(ctx context.Context, m api.Member) error {
+	_, err := p.Join(ctx, []string{m.Name + "/" + net.JoinHostPort(m.Addr, strconv.Itoa(int(m.Port)))})
+	return err
+}
+
 // Local is this agent as a member.
 func (p *Pool) Local() api.Member { return member(p.serf.LocalMember()) }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ import (
 const (
 	reconcileEvery = 60 * time.Second // beside every change of membership
 	retryAfter     = time.Second      // a round that failed
+	recallEvery    = 2 * time.Second
 	reapEvery      = 30 * time.Second
 	tombstoneAge   = 15 * time.Minute
 	witnessed      = 10 * time.Minute // how long a parting is remembered by who does not lead
@@ -142,6 +144,7 @@ func (l *Leader) lead(ctx context.Context) {
 	}
 	restored := make(chan struct{}, 1)
 	side.Go(func() { l.tellEnds(ctx, restored) })
+	side.Go(func() { l.recall(ctx) })
 	if l.cfg.Pilot != nil {
 		side.Go(func() { l.cfg.Pilot.run(ctx, l.apply) })
 	}
@@ -245,6 +248,38 @@ func (l *Leader) silent(dying []api.Member) func() []api.Member {
 		}
 		l.doubted = doubted
 		return out
+	}
+}
+
+// recallAtOnce is how many failed members are asked at most in a round.
+const recallAtOnce = 64
+
+// recall looks whether members that have failed answer again, and tells those that they count
+// as failed. A host that was cut off does not hear of it otherwise until the next full
+// exchange or Serf's attempt to reconnect, half a minute later.
+func (l *Leader) recall(ctx context.Context) {
+	tick := time.NewTicker(recallEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		members := slices.DeleteFunc(l.pool.Members(), func(m api.Member) bool { return m.Status != api.StatusFailed })
+		rand.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
+		var asking sync.WaitGroup
+		for _, m := range members[:min(len(members), recallAtOnce)] {
+			asking.Go(func() {
+				if !l.pool.Answers(m) {
+					return
+				}
+				if err := l.pool.Recall(ctx, m); err != nil && ctx.Err() == nil {
+					l.log.Debug("a failed member answers, but is not told so", "node", m.Name, "err", err)
+				}
+			})
+		}
+		asking.Wait()
 	}
 }
 
