@@ -235,15 +235,21 @@ func (l *Leader) silent(dying []api.Member) func() []api.Member {
 	}
 	return func() []api.Member {
 		asking.Wait()
+		still := map[string]bool{} // some may have objected meanwhile
+		for _, m := range l.pool.Members() {
+			still[m.Name] = m.Status == api.StatusFailed
+		}
 		var out []api.Member
 		doubted := map[string]bool{}
 		for i, m := range dying {
-			if !answers[i] {
+			switch {
+			case !still[m.Name]:
+			case !answers[i]:
 				out = append(out, m)
-				continue
-			}
-			if doubted[m.Name] = true; !l.doubted[m.Name] {
-				l.log.Info("said to have failed, but answers: not believed", "node", m.Name, "addr", m.Addr)
+			default:
+				if doubted[m.Name] = true; !l.doubted[m.Name] {
+					l.log.Info("said to have failed, but answers: not believed", "node", m.Name, "addr", m.Addr)
+				}
 			}
 		}
 		l.doubted = doubted
