@@ -93,7 +93,8 @@ func (b *blamed) befalls(faults []fault) []string {
 }
 
 // Three servers, two Docker hosts, and an nginx with its templater: whatever befalls one of
-// them, nginx answers every request, and afterwards both hosts serve.
+// them, nginx answers every request, and afterwards both hosts serve, also what was started
+// meanwhile.
 func TestHouseChaos(t *testing.T) {
 	t.Parallel()
 	l := startLAN(t, 1)
@@ -134,8 +135,14 @@ func TestHouseChaos(t *testing.T) {
 	defer cancel()
 	watching.Go(func() { watch.watch(ctx) })
 	reachable := time.Now() // since when both hosts are
+	type container struct {
+		on *host
+		id string
+	}
+	var churn []container // of another service, oldest first
+	hosts := []*host{a, b}
 	for end := time.Now().Add(*houseChaosFor); time.Now().Before(end) && !t.Failed(); {
-		host, server := []*host{a, b}[dice.IntN(2)], servers[dice.IntN(3)]
+		host, server := hosts[dice.IntN(2)], servers[dice.IntN(3)]
 		agent, registrator := host.agent.process, "registrator of "+host.name
 		beside := []fault{
 			frozen(host.name, host.name, agent), killed(host.name, host.name, agent),
@@ -166,12 +173,22 @@ func TestHouseChaos(t *testing.T) {
 			f.begin()
 		}
 		what := strings.Join(names, ", ")
-		<-time.After(long)
+		on := hosts[dice.IntN(2)]
+		if churn = append(churn, container{on, on.web("churn")}); len(churn) > 3 {
+			churn[0].on.remove(churn[0].id)
+			churn = churn[1:]
+		}
+		<-time.After(time.Until(began.Add(long)))
 		for _, f := range faults {
 			f.end()
 		}
 		healed := time.Now()
-		eventually(t, time.Minute, "all serve after: "+what, h.wantServed("web", all...))
+		eventually(t, time.Minute, "all are served after: "+what, h.wantServed("web", all...))
+		var ids []string
+		for _, c := range churn {
+			ids = append(ids, c.id)
+		}
+		eventually(t, time.Minute, "what was started and removed meanwhile is known after: "+what, h.wantServed("churn", ids...))
 		eventually(t, time.Minute, "nobody is critical after: "+what, func() error {
 			checks, _, err := health.State("critical", nil)
 			if err == nil && len(checks) > 0 {
