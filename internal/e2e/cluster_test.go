@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"os"
 	"net"
 	"net/http"
 	"strings"
@@ -225,6 +226,42 @@ func TestAgentKilled(t *testing.T) {
 	if code, body, err := server.get("/v1/kv/a?raw"); err != nil || code != 200 || body != "1" {
 		t.Errorf("kv a: %d %q, %v", code, body, err)
 	}
+}
+
+// An agent that is killed and made anew at once under its name, as a container without a
+// volume is, takes its node over: nobody waits for the old one to be missed.
+func TestAgentMadeAnew(t *testing.T) {
+	t.Parallel()
+	server := startServer(t)
+	dir := t.TempDir()
+	a := startAgent(t, "anew", options{dir: dir}, "-retry-join="+server.lan)
+	a.awaitLeader()
+	if err := a.put("/v1/agent/service/register", `{"Name":"web","Port":80}`); err != nil {
+		t.Fatal(err)
+	}
+	id := func() (string, error) {
+		n, _, err := server.client().Catalog().Node("anew", nil)
+		if err != nil || n == nil {
+			return "", fmt.Errorf("%v, %w", n, err)
+		}
+		return fmt.Sprint(n.Node.ID, " with ", len(n.Services), " services"), nil
+	}
+	before, err := id()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.kill()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	a.run()
+	eventually(t, soon, "the node is the new one's", func() error {
+		now, err := id()
+		if err == nil && (now[:36] == before[:36] || !strings.HasSuffix(now, " 0 services")) {
+			err = fmt.Errorf("%s, before %s", now, before)
+		}
+		return err
+	})
 }
 
 // Signals mean what they mean to Consul: HUP reads the configuration again, INT stops a

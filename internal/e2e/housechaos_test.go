@@ -54,8 +54,8 @@ func killed(what, node string, p *process) fault {
 type blamed struct {
 	agent *agent
 	mu    sync.Mutex
-	may   map[string]bool // guarded by mu; whom something befell
-	wrong []string        // guarded by mu
+	may   []fault  // guarded by mu; what befalls somebody, or did just before
+	wrong []string // guarded by mu
 }
 
 func (b *blamed) watch(ctx context.Context) {
@@ -73,7 +73,7 @@ func (b *blamed) watch(ctx context.Context) {
 		ask.WaitIndex = meta.LastIndex
 		b.mu.Lock()
 		for _, c := range checks {
-			if !b.may[c.Node] {
+			if !slices.ContainsFunc(b.may, func(f fault) bool { return f.node == c.Node }) {
 				b.wrong = append(b.wrong, fmt.Sprintf("%s: %s of %s: %s", time.Now().Format("05.000"), c.CheckID, c.Node, c.Output))
 			}
 		}
@@ -81,14 +81,12 @@ func (b *blamed) watch(ctx context.Context) {
 	}
 }
 
-// befalls names those that may turn critical from now on, and gives who did without cause.
-func (b *blamed) befalls(faults []fault) []string {
+// befalls says what happens from now on, beside what happened last, for death is noticed with
+// a delay. It gives who turned critical without cause.
+func (b *blamed) befalls(last, now []fault) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.may = map[string]bool{}
-	for _, f := range faults {
-		b.may[f.node] = true
-	}
+	b.may = append(slices.Clone(last), now...)
 	return b.wrong
 }
 
@@ -141,6 +139,7 @@ func TestHouseChaos(t *testing.T) {
 	}
 	var churn []container // of another service, oldest first
 	hosts := []*host{a, b}
+	var faults []fault
 	for end := time.Now().Add(*houseChaosFor); time.Now().Before(end) && !t.Failed(); {
 		host, server := hosts[dice.IntN(2)], servers[dice.IntN(3)]
 		agent, registrator := host.agent.process, "registrator of "+host.name
@@ -156,7 +155,8 @@ func TestHouseChaos(t *testing.T) {
 			cutOff(l, server.name, hostOf[server]), lossy(l, server.name, hostOf[server]),
 			frozen(server.name, server.name, server.process), killed(server.name, server.name, server.process),
 		}
-		var faults []fault
+		last := faults
+		faults = nil
 		if which := dice.IntN(3); which != 0 {
 			faults = append(faults, beside[dice.IntN(len(beside))])
 		}
@@ -164,7 +164,7 @@ func TestHouseChaos(t *testing.T) {
 			faults = append(faults, ofServer[dice.IntN(len(ofServer))])
 		}
 		began, long := time.Now(), min(time.Duration(dice.ExpFloat64()*float64(6*time.Second)), 40*time.Second)
-		if wrong := watch.befalls(faults); len(wrong) > 0 {
+		if wrong := watch.befalls(last, faults); len(wrong) > 0 {
 			t.Errorf("critical without a cause: %v", wrong)
 		}
 		var names []string

@@ -220,8 +220,13 @@ func (l *Leader) reconcile(ctx context.Context) error {
 	})
 	silent := l.silent(dying)
 	missing := l.gone(append(members, dying...), time.Now())
-	errs := []error{l.write(ctx, plan(l.cfg, members, st, missing)), l.setUpACLs(ctx), l.seats(ctx)}
-	return errors.Join(append(errs, l.write(ctx, plan(l.cfg, silent(), l.store.State(), nil)))...)
+	err := l.write(ctx, plan(l.cfg, members, st, missing))
+	errs := []error{err, l.setUpACLs(ctx), l.seats(ctx)}
+	again := silent()
+	if err == nil { // else it is too early for a second look
+		again = append(again, members...)
+	}
+	return errors.Join(append(errs, l.write(ctx, plan(l.cfg, again, l.store.State(), nil)))...)
 }
 
 // silent asks members that are said to have failed, and gives who does not answer once all

@@ -20,7 +20,9 @@ const (
 )
 
 // plan decides what to write so that the catalog's nodes follow the members: alive ones
-// are registered with a passing serfHealth, failed ones turn critical, left ones go.
+// are registered with a passing serfHealth, failed ones turn critical, left ones go. A member
+// that was made anew under its name takes two looks: gossip says that it is who lives by that
+// name, so the node of before turns critical, and then gives the name up.
 // missing are nodes that gossip does not know: true means long enough to go as well.
 func plan(cfg Config, members []api.Member, st *store.State, missing map[string]bool) []command.Command {
 	var out []command.Command
@@ -67,6 +69,9 @@ func alive(cfg Config, m api.Member, st *store.State) command.Command {
 		reg.TaggedAddresses, reg.NodeMeta = node.TaggedAddresses, node.Meta
 	}
 	stands := node != nil && node.Address == m.Addr && (reg.ID == "" || strings.EqualFold(node.ID, reg.ID))
+	if node != nil && node.ID != "" && reg.ID != "" && !strings.EqualFold(node.ID, reg.ID) && statusOf(m.Name, st) == api.Passing {
+		return failed(cfg, m.Name, st)
+	}
 	reg.SkipNodeUpdate = node == nil || stands
 	same := stands && statusOf(m.Name, st) == api.Passing
 	var own *store.Service

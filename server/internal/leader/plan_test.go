@@ -97,6 +97,30 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// A member that was made anew has its name at the second look. What was there before is its
+// agent's to take away.
+func TestMadeAnew(t *testing.T) {
+	t.Parallel()
+	s := store.New()
+	cfg := Config{Datacenter: "dc1", Name: "s1"}
+	before := member("c1", "10.0.0.2", api.StatusAlive, false)
+	carryOut(t, s, plan(cfg, []api.Member{before}, s.State(), nil))
+	now := before
+	now.Tags = map[string]string{"id": "5a00ba60-353c-40ad-97b8-5d6bf42b07cb"}
+	for look, want := range []string{api.Critical, api.Passing} {
+		carryOut(t, s, plan(cfg, []api.Member{now}, s.State(), nil))
+		if got := statusOf("c1", s.State()); got != want {
+			t.Errorf("look %d: %s, want %s", look+1, got, want)
+		}
+	}
+	if n, _ := s.State().Node("c1"); n.ID != now.Tags["id"] {
+		t.Errorf("the node's id is %s", n.ID)
+	}
+	if cmds := plan(cfg, []api.Member{now}, s.State(), nil); len(cmds) != 0 {
+		t.Errorf("a third look writes %d times", len(cmds))
+	}
+}
+
 // A new leader begins to count anew how long a node has been missing.
 func TestGone(t *testing.T) {
 	t.Parallel()
