@@ -81,14 +81,19 @@ func (l *lan) host(n int, servers ...*agent) *host {
 	l.hosts("start", name)
 	h := &host{engine: &engine{t: t, host: l.hosts("sock", name), ip: ip}, name: name}
 	l.hosts("load", name, webTag)
-	join := []string{"-retry-interval=1s"}
-	for _, s := range servers {
-		join = append(join, "-retry-join="+s.lan)
-	}
-	h.agent = startAgent(t, name, options{ns: name, ip: ip}, join...)
+	h.agent = startAgent(t, name, options{ns: name, ip: ip}, joining(servers)...)
 	h.agent.awaitLeader()
 	h.registrator = startIn(t, name, bins(t, "registrator"), "-docker="+h.engine.host, "-host="+name, "-ip="+ip, "-resync=2s", "consul://"+h.agent.http)
 	return h
+}
+
+// joining are the flags of an agent that keeps joining servers.
+func joining(servers []*agent) []string {
+	args := []string{"-retry-interval=1s"}
+	for _, s := range servers {
+		args = append(args, "-retry-join="+s.lan)
+	}
+	return args
 }
 
 // link plugs a host's cable in or out: "up" or "down".

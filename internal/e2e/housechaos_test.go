@@ -100,10 +100,7 @@ func TestHouseChaos(t *testing.T) {
 	hostOf := map[*agent]string{}
 	for i := range 3 {
 		ns := l.plain(2 + i)
-		args := []string{"-server", "-bootstrap-expect=3", "-retry-interval=1s"}
-		for _, s := range servers {
-			args = append(args, "-retry-join="+s.lan)
-		}
+		args := append(joining(servers), "-server", "-bootstrap-expect=3")
 		s := startAgent(t, fmt.Sprintf("s%d", i+1), options{ns: ns, ip: l.ip(2 + i)}, args...)
 		servers, hostOf[s] = append(servers, s), ns
 	}
@@ -111,7 +108,7 @@ func TestHouseChaos(t *testing.T) {
 		s.awaitLeader()
 	}
 	a, b := l.host(11, servers...), l.host(12, servers...)
-	front := startAgent(t, "front", options{ip: l.ip(1)}, "-retry-interval=1s", "-retry-join="+servers[0].lan, "-retry-join="+servers[1].lan, "-retry-join="+servers[2].lan)
+	front := startAgent(t, "front", options{ip: l.ip(1)}, joining(servers)...)
 	front.awaitLeader()
 	h := &house{t: t, engine: a.engine, server: front, nginx: startNginx(t)}
 	h.startTemplater()
