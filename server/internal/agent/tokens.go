@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/internal/atomicfile"
@@ -44,6 +46,8 @@ type tokens struct {
 	mu   sync.Mutex
 	conf map[slot]string // guarded by mu; from the configuration
 	set  map[slot]string // guarded by mu; over the API
+
+	inUse atomic.Pointer[map[slot]string] // set over conf
 }
 
 const tokensFile = "acl-tokens.json"
@@ -72,6 +76,7 @@ func openTokens(cfg *config.Config) (*tokens, error) {
 			t.set[s] = secret
 		}
 	}
+	t.use()
 	return t, nil
 }
 
@@ -84,19 +89,22 @@ func (t *tokens) configure(cfg *config.Config) {
 		defaultSlot: c.Default, agentSlot: c.Agent, recoverySlot: c.AgentRecovery, replicationSlot: c.Replication,
 		fileSlot: c.FileRegistration, dnsSlot: c.DNS,
 	}
+	t.use()
+}
+
+// use puts in use what is set. Called with mu held.
+func (t *tokens) use() {
+	now := maps.Clone(t.conf)
+	maps.Copy(now, t.set)
+	t.inUse.Store(&now)
 }
 
 // get gives the token of the first of slots that has one, "" if none has.
 func (t *tokens) get(of ...slot) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	now := *t.inUse.Load()
 	for _, s := range of {
-		secret, ok := t.set[s]
-		if !ok {
-			secret = t.conf[s]
-		}
-		if secret != "" {
-			return secret
+		if now[s] != "" {
+			return now[s]
 		}
 	}
 	return ""
@@ -119,6 +127,7 @@ func (t *tokens) update(name, secret string) error {
 		return err
 	}
 	t.set = next
+	t.use()
 	return nil
 }
 

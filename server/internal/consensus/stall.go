@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,7 +37,7 @@ type watchdog struct {
 
 	mu      sync.Mutex
 	turn    int           // guarded by mu; counts writes
-	stalled bool          // guarded by mu; leads nobody
+	stalled atomic.Bool   // set with mu held; leads nobody
 	full    error         // guarded by mu; why the disk takes nothing, nil where it may
 	stall   chan struct{} // guarded by mu; closed while stalled or full
 	quit    chan struct{} // closed by give up
@@ -99,10 +100,11 @@ func (w *watchdog) fill(err error) {
 	alone := w.alone()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.full != nil || w.stalled {
+	if w.full != nil || w.stalled.Load() {
 		return
 	}
-	w.full, w.stalled = fmt.Errorf("%w: %w", ErrFull, err), !alone
+	w.full = fmt.Errorf("%w: %w", ErrFull, err)
+	w.stalled.Store(!alone)
 	close(w.stall)
 	w.log.Error("the disk is full; writes are refused, and tried again until there is room", "err", err)
 	w.changed()
@@ -112,7 +114,7 @@ func (w *watchdog) fill(err error) {
 func (w *watchdog) refusal() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.stalled {
+	if w.stalled.Load() {
 		return ErrNotLeader
 	}
 	return w.full
@@ -142,10 +144,11 @@ func (w *watchdog) watch() (end func()) {
 func (w *watchdog) goOn(began time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.stalled && w.full == nil {
+	if !w.stalled.Load() && w.full == nil {
 		return
 	}
-	w.stalled, w.full, w.stall = false, nil, make(chan struct{})
+	w.stalled.Store(false)
+	w.full, w.stall = nil, make(chan struct{})
 	w.log.Warn("the disk writes again", "took", time.Since(began).Round(time.Millisecond).String())
 	w.changed()
 }
@@ -158,7 +161,7 @@ func (w *watchdog) bark(turn int) {
 	case w.alone():
 		w.log.Warn("the disk does not finish a write", "after", w.limit.String())
 	default:
-		w.stalled = true
+		w.stalled.Store(true)
 		close(w.stall)
 		w.log.Error("the disk does not finish a write; until it does this server leads nobody", "after", w.limit.String())
 		w.changed()
@@ -172,11 +175,7 @@ func (w *watchdog) stalls() <-chan struct{} {
 	return w.stall
 }
 
-func (w *watchdog) isStalled() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.stalled
-}
+func (w *watchdog) isStalled() bool { return w.stalled.Load() }
 
 // whileWriting gives a ctx that ends when the disk begins to stall, or is full.
 func (w *watchdog) whileWriting(ctx context.Context) (context.Context, context.CancelFunc) {

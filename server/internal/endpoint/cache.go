@@ -33,13 +33,13 @@ type entry struct {
 func newCache() *cache { return &cache{entries: map[string]*entry{}} }
 
 // evaluate answers q from st, as far as may sees it; nil sees all. Those who see the same
-// share an answer. Single keys and sessions are looked up each time: they are as many as
-// there are rows, and those carry their JSON.
+// share an answer. Single sessions are looked up each time: they are as many as there are
+// rows, and those carry their JSON.
 func (c *cache) evaluate(q *Query, st *store.State, may *acl.Authorizer) (*Answer, error) {
 	if may != nil && may.View() == "" {
 		may = nil
 	}
-	if q.Kind == KVGet || q.Kind == SessionInfo || q.Kind == TxnRead {
+	if q.Kind == SessionInfo || q.Kind == TxnRead {
 		a, _, err := evaluate(q, st, may)
 		return a, err
 	}

@@ -134,11 +134,10 @@ func (a *Answer) JSON() ([]byte, error) {
 	if a.body == nil {
 		return json.Marshal(a.Value)
 	}
-	a.body.once.Do(func() {
-		if a.body.encode != nil {
-			a.body.bytes, a.body.err = a.body.encode()
-		}
-	})
+	if a.body.encode == nil {
+		return a.body.bytes, nil
+	}
+	a.body.once.Do(func() { a.body.bytes, a.body.err = a.body.encode() })
 	return a.body.bytes, a.body.err
 }
 

@@ -108,9 +108,7 @@ func evaluate(q *Query, st *store.State, may *acl.Authorizer) (*Answer, store.Ma
 		rows, m = st.ChecksInState(q.Name)
 		a = checks(byDistance(q, st, rows, nodeOfCheck), st, keep)
 	case KVGet:
-		var row *store.Pair
-		row, m = st.KVGet(q.Name)
-		a = pairs(row)
+		return key(q.Name, st)
 	case KVList:
 		var rows []*store.Pair
 		rows, m = st.KVList(q.Name)
@@ -316,14 +314,30 @@ func checks(rows []*store.Check, st *store.State, keep *filter) *Answer {
 }
 
 func pairs(rows ...*store.Pair) *Answer {
-	if len(rows) == 1 && rows[0] == nil {
-		rows = nil
-	}
 	out := make([]*api.KVPair, len(rows))
 	for i, p := range rows {
 		out[i] = &p.KVPair
 	}
 	return &Answer{Found: len(rows) > 0, Value: out, body: &body{encode: func() ([]byte, error) { return join(rows), nil }}}
+}
+
+// key answers with a single key.
+func key(name string, st *store.State) (*Answer, store.Mark, error) {
+	row, m := st.KVGet(name)
+	one := &struct {
+		answer Answer
+		body   body
+		list   [1]*api.KVPair
+	}{}
+	a := &one.answer
+	a.body, a.Meta.Index = &one.body, m.Index
+	if row == nil {
+		a.Value, one.body.bytes = []*api.KVPair{}, []byte("[]")
+		return a, m, nil
+	}
+	one.list[0] = &row.KVPair
+	a.Found, a.Value, one.body.bytes = true, one.list[:], row.List()
+	return a, m, nil
 }
 
 // fold lists keys, those that go on behind sep after the prefix cut there, each once.

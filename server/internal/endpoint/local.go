@@ -163,6 +163,9 @@ func (l *Local) Read(ctx context.Context, q *Query) (*Answer, error) {
 			return a, err
 		}
 	}
+	if q.MinIndex == 0 && q.Consistency != api.Consistent && !q.executes() && l.cfg.Raft.IsLeader() {
+		return l.look(q) // as below, where nothing waits
+	}
 	return atLeader(ctx, l, true, func(ctx context.Context, lost <-chan struct{}) (*Answer, error) {
 		if q.Consistency == api.Consistent {
 			if err := l.cfg.Raft.VerifyLeader(ctx); err != nil {

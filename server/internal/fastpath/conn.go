@@ -25,6 +25,7 @@ type conn struct {
 	store  [size]byte
 	head   []byte // the header lines of the last request: most clients send the same again
 	req    *http.Request
+	known  bool // its method and target are those that waits is about
 	url    url.URL
 	header http.Header
 	body   body
@@ -94,7 +95,7 @@ func (c *conn) serve() {
 			break
 		}
 		c.buf = c.buf[used:]
-		if now := time.Now(); c.until.Sub(now) < c.l.cfg.IdleTime/2 { // moving it costs
+		if now := c.resp.now; c.until.Sub(now) < c.l.cfg.IdleTime/2 { // moving it costs
 			c.until = now.Add(c.l.cfg.IdleTime)
 			c.SetReadDeadline(c.until)
 			if c.ending.Load() { // which set another meanwhile

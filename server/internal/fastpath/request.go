@@ -34,13 +34,20 @@ func (c *conn) take() (used int, ok bool) {
 		return 0, false
 	}
 	raw, found := bytes.CutSuffix(line[len(method)+1:], version)
-	if !found || !plain(raw) {
+	if !found {
 		return 0, false
 	}
-	target := string(raw)
-	var taken bool
-	if taken, c.waits = c.l.cfg.Takes(method, target); !taken {
-		return 0, false
+	if !c.known || method != c.req.Method || string(raw) != c.req.RequestURI {
+		c.known = false
+		if !plain(raw) {
+			return 0, false
+		}
+		target := string(raw)
+		var taken bool
+		if taken, c.waits = c.l.cfg.Takes(method, target); !taken {
+			return 0, false
+		}
+		c.req.Method, c.req.RequestURI, c.known = method, target, true
 	}
 	if !bytes.Equal(head, c.head) || c.head == nil {
 		c.head = nil
@@ -54,7 +61,7 @@ func (c *conn) take() (used int, ok bool) {
 	if method == http.MethodGet && size > 0 || len(c.buf)-used < size {
 		return 0, false
 	}
-	c.req.Method, c.req.RequestURI = method, target
+	target := c.req.RequestURI
 	c.url.Path, c.url.RawQuery, c.url.ForceQuery = target, "", false
 	if path, query, found := strings.Cut(target, "?"); found {
 		c.url.Path, c.url.RawQuery, c.url.ForceQuery = path, query, query == ""

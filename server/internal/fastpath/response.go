@@ -1,6 +1,7 @@
 package fastpath
 
 import (
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -13,12 +14,45 @@ import (
 // collects the two.
 const small = 16 << 10
 
+// Fields are header fields that many answers have, written out once.
+type Fields struct {
+	header http.Header
+	lines  []byte
+	closes bool // the connection ends with the answer
+}
+
+// NewFields writes fields out. The caller does not change h any more.
+func NewFields(h http.Header) *Fields {
+	f := &Fields{header: h, closes: h.Get("Connection") == "close"}
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		for _, v := range h[name] {
+			f.lines = appendField(f.lines, name, v)
+		}
+	}
+	return f
+}
+
+// Direct is what a handler's http.ResponseWriter is here beside: it takes a header as it
+// is sent, which spares a small answer a fifth of its cost.
+type Direct interface {
+	// Give has the answer carry fields, as far as Header has none of the same name.
+	Give(*Fields)
+	// Begin gives the beginning of an answer that has no Header: its status and the fields
+	// given. The caller appends lines of its own, each with its end, and calls End.
+	Begin(code int) []byte
+	// End adds Date and Content-Length and sends the answer. Sending may take until the
+	// time is up.
+	End(head, body []byte, within time.Duration)
+}
+
 // response is an http.ResponseWriter. Its answers always have a length.
 type response struct {
 	conn   net.Conn
 	header http.Header
-	code   int    // 0 before WriteHeader
-	out    []byte // the head and what is yet to be sent
+	given  *Fields
+	now    time.Time // when the answer was begun to be sent
+	code   int       // 0 before WriteHeader
+	out    []byte    // the head and what is yet to be sent
 	names  []string
 	sized  bool  // the handler gave the length
 	left   int64 // of the length, what is still to come
@@ -27,7 +61,10 @@ type response struct {
 }
 
 func (r *response) begin() {
-	clear(r.header)
+	if len(r.header) > 0 {
+		clear(r.header)
+	}
+	r.given = nil
 	r.code, r.sized, r.left = 0, false, 0
 	if cap(r.out) > 4*small {
 		r.out = nil
@@ -53,6 +90,42 @@ func (r *response) WriteHeader(code int) {
 
 // head writes the header.
 func (r *response) head() {
+	r.now = time.Now()
+	out := r.status()
+	r.names = r.names[:0]
+	for name := range r.header {
+		r.names = append(r.names, name)
+	}
+	if r.given != nil {
+		for name := range r.given.header {
+			if r.header[name] == nil {
+				r.names = append(r.names, name)
+			}
+		}
+	}
+	slices.Sort(r.names)
+	dated := false
+	for _, name := range r.names {
+		dated = dated || name == "Date"
+		values, own := r.header[name]
+		if !own {
+			values = r.given.header[name]
+		}
+		for _, v := range values {
+			out = appendField(out, name, v)
+		}
+	}
+	if !dated {
+		out = append(append(append(out, "Date: "...), date(r.now)...), "\r\n"...)
+	}
+	r.out = append(out, "\r\n"...)
+}
+
+// status appends the first line.
+func (r *response) status() []byte {
+	if r.code == http.StatusOK {
+		return append(r.out, "HTTP/1.1 200 OK\r\n"...)
+	}
 	out := append(r.out, "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(r.code), 10)
 	out = append(out, ' ')
@@ -61,29 +134,45 @@ func (r *response) head() {
 	} else {
 		out = append(append(out, "status code "...), strconv.Itoa(r.code)...)
 	}
-	out = append(out, "\r\n"...)
-	r.names = r.names[:0]
-	for name := range r.header {
-		r.names = append(r.names, name)
-	}
-	slices.Sort(r.names)
-	for _, name := range r.names {
-		for _, v := range r.header[name] {
-			out = append(append(out, name...), ": "...)
-			at := len(out)
-			out = append(out, v...)
-			for i := at; i < len(out); i++ {
-				if out[i] == '\r' || out[i] == '\n' {
-					out[i] = ' '
-				}
-			}
-			out = append(out, "\r\n"...)
+	return append(out, "\r\n"...)
+}
+
+// appendField appends a header field as a line.
+func appendField(out []byte, name, value string) []byte {
+	out = append(append(out, name...), ": "...)
+	at := len(out)
+	out = append(out, value...)
+	for i := at; i < len(out); i++ {
+		if out[i] == '\r' || out[i] == '\n' {
+			out[i] = ' '
 		}
 	}
-	if r.header["Date"] == nil {
-		out = append(append(append(out, "Date: "...), date()...), "\r\n"...)
+	return append(out, "\r\n"...)
+}
+
+func (r *response) Give(f *Fields) { r.given = f }
+
+func (r *response) Begin(code int) []byte {
+	r.code = code
+	out := r.status()
+	if r.given != nil {
+		out = append(out, r.given.lines...)
 	}
-	r.out = append(out, "\r\n"...)
+	return out
+}
+
+func (r *response) End(head, body []byte, within time.Duration) {
+	r.now = time.Now()
+	head = append(append(append(head, "Date: "...), date(r.now)...), "\r\nContent-Length: "...)
+	r.out = append(strconv.AppendInt(head, int64(len(body)), 10), "\r\n\r\n"...)
+	r.sized, r.left = true, int64(len(body))
+	if r.setWriteDeadline(r.now, r.now.Add(within)) != nil {
+		r.broken = true
+		return
+	}
+	if len(body) > 0 {
+		_, _ = r.Write(body) // finish tells
+	}
 }
 
 // Write sends a part of the body; without a length it is kept until the end.
@@ -139,13 +228,23 @@ func (r *response) finish() bool {
 	if len(r.out) > 0 && !r.broken {
 		r.flush()
 	}
-	return !r.broken && r.left == 0 && r.header.Get("Connection") != "close"
+	return !r.broken && r.left == 0 && !r.closes()
+}
+
+// closes tells whether the connection ends with this answer.
+func (r *response) closes() bool {
+	if v := r.header["Connection"]; len(v) > 0 {
+		return v[0] == "close"
+	}
+	return r.given != nil && r.given.closes
 }
 
 // SetWriteDeadline is for http.ResponseController. Moving a deadline costs as much as a
 // small answer, so one that would move by less than half of what is left stays.
-func (r *response) SetWriteDeadline(t time.Time) error {
-	if ahead := t.Sub(r.until); !t.IsZero() && ahead >= 0 && ahead < time.Until(r.until)/2 {
+func (r *response) SetWriteDeadline(t time.Time) error { return r.setWriteDeadline(time.Now(), t) }
+
+func (r *response) setWriteDeadline(now, t time.Time) error {
+	if ahead := t.Sub(r.until); !t.IsZero() && ahead >= 0 && ahead < r.until.Sub(now)/2 {
 		return nil
 	}
 	r.until = t
@@ -163,8 +262,7 @@ type stamp struct {
 
 var stamped atomic.Pointer[stamp]
 
-func date() string {
-	now := time.Now()
+func date(now time.Time) string {
 	s := stamped.Load()
 	if s == nil || s.second != now.Unix() {
 		s = &stamp{now.Unix(), now.UTC().Format(http.TimeFormat)}

@@ -18,7 +18,11 @@ const minGzip = 1400
 
 // acceptsGzip reports whether the client takes gzip.
 func acceptsGzip(r *http.Request) bool {
-	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+	accepted := r.Header["Accept-Encoding"]
+	if len(accepted) == 0 {
+		return false
+	}
+	for part := range strings.SplitSeq(accepted[0], ",") {
 		name, params, _ := strings.Cut(part, ";")
 		if strings.EqualFold(strings.TrimSpace(name), "gzip") {
 			q, given := strings.CutPrefix(strings.TrimSpace(params), "q=")

@@ -19,6 +19,7 @@ import (
 	"github.com/rollcall/rollcall/internal/api"
 	"github.com/rollcall/rollcall/server/internal/acl"
 	"github.com/rollcall/rollcall/server/internal/endpoint"
+	"github.com/rollcall/rollcall/server/internal/fastpath"
 )
 
 // request is an HTTP request with what every handler wants of it.
@@ -61,9 +62,14 @@ type handler func(context.Context, *request) (*reply, error)
 
 // serve is the envelope's outer half: what holds whatever the route.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	for k, v := range s.rules.Load().fixed {
-		h[k] = v
+	rules := s.rules.Load()
+	if d, ok := w.(fastpath.Direct); ok && rules.given != nil {
+		d.Give(rules.given)
+	} else {
+		h := w.Header()
+		for k, v := range rules.fixed {
+			h[k] = v
+		}
 	}
 	if s.log.Enabled(r.Context(), slog.LevelDebug) {
 		begun := time.Now()
@@ -182,7 +188,7 @@ func (s *Server) wrap(prefix string, verbs map[string]handler) func(http.Respons
 		if err == nil {
 			rep, err = h(r.Context(), req)
 		}
-		if err == nil {
+		if err == nil && !s.direct(w, req, rep) {
 			err = s.write(w, req, rep)
 		}
 		if err != nil {
@@ -289,6 +295,51 @@ func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 	}
 	send(w, code, body)
 	return nil
+}
+
+// direct writes a reply as write does, where that takes no header but the usual ones, and
+// reports whether it did.
+func (s *Server) direct(w http.ResponseWriter, r *request, rep *reply) bool {
+	d, ok := w.(fastpath.Direct)
+	if !ok || rep == nil || rep.answer == nil || rep.status != 0 || rep.header != nil || s.cfg.Pretty || r.hidden || r.query.has("pretty") || len(w.Header()) > 0 {
+		return false
+	}
+	body, err := rep.answer.JSON()
+	if err != nil || len(body) > pieceSize || len(body) > minGzip && acceptsGzip(r.Request) {
+		return false
+	}
+	head := append(d.Begin(http.StatusOK), "Content-Type: application/json\r\n"...)
+	d.End(appendMeta(head, rep.answer, rep.meta), body, pieceTime)
+	return true
+}
+
+// appendMeta is setMeta in lines.
+func appendMeta(out []byte, a *endpoint.Answer, which meta) []byte {
+	if which == noMeta {
+		return out
+	}
+	m := &a.Meta
+	out = strconv.AppendUint(append(out, "X-Consul-Index: "...), max(m.Index, 1), 10)
+	if m.KnownLeader {
+		out = append(out, "\r\nX-Consul-Knownleader: true\r\nX-Consul-Lastcontact: "...)
+	} else {
+		out = append(out, "\r\nX-Consul-Knownleader: false\r\nX-Consul-Lastcontact: "...)
+	}
+	out = append(strconv.AppendInt(out, m.LastContact.Milliseconds(), 10), "\r\n"...)
+	if m.Filtered {
+		out = append(out, "X-Consul-Results-Filtered-By-Acls: true\r\n"...)
+	}
+	if which == allMeta {
+		out = append(append(out, "X-Consul-Effective-Consistency: "...), m.Consistency.String()...)
+		out = append(out, "\r\nX-Consul-Query-Backend: blocking-query\r\n"...)
+	}
+	return out
+}
+
+// ownFields are those that direct and fastpath write.
+var ownFields = []string{
+	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date", "X-Consul-Effective-Consistency", "X-Consul-Index",
+	"X-Consul-Knownleader", "X-Consul-Lastcontact", "X-Consul-Query-Backend", "X-Consul-Results-Filtered-By-Acls",
 }
 
 // The values of headers that most answers have; nobody changes them.

@@ -2,11 +2,15 @@ package httpapi
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/rollcall/rollcall/server/internal/fastpath"
 )
 
 // Policy is what a reload may change while the server runs.
@@ -32,7 +36,8 @@ const burst = 10
 // rules are a policy in use.
 type rules struct {
 	Policy
-	fixed       http.Header // what every answer carries
+	fixed       http.Header      // what every answer carries
+	given       *fastpath.Fields // the same; nil where it has one that an answer has too
 	read, write *rate.Limiter
 	told        rate.Sometimes // one line of log for many refusals
 }
@@ -47,6 +52,9 @@ func (s *Server) Apply(p Policy) {
 	r.fixed.Set("X-Consul-Default-ACL-Policy", cmp.Or(s.cfg.ACL.DefaultPolicy, "allow"))
 	for k, v := range p.Headers {
 		r.fixed.Set(k, v)
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(r.fixed)), func(name string) bool { return slices.Contains(ownFields, name) }) {
+		r.given = fastpath.NewFields(r.fixed)
 	}
 	r.read, r.write = limiter(p.Requests.Read), limiter(p.Requests.Write)
 	s.rules.Store(r)

@@ -156,15 +156,23 @@ func (r *request) options() error {
 	return nil
 }
 
+// field is Header.Get for a name that is in its canonical form.
+func (r *request) field(name string) string {
+	if v := r.Header[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
 // token finds a token in the query, its own header, or the standard one.
 func (r *request) token() string {
 	if t := r.query.get("token"); t != "" {
 		return t
 	}
-	if t := r.Header.Get("X-Consul-Token"); t != "" {
+	if t := r.field("X-Consul-Token"); t != "" {
 		return t
 	}
-	if scheme, t, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "bearer") {
+	if scheme, t, ok := strings.Cut(r.field("Authorization"), " "); ok && strings.EqualFold(scheme, "bearer") {
 		return strings.TrimSpace(t)
 	}
 	return ""

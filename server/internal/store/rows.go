@@ -71,8 +71,15 @@ type Pair struct {
 	fragment
 }
 
+// List gives the pair as the HTTP API prints a list of it alone. It is shared: do not
+// change it.
+func (p *Pair) List() []byte { return p.encode([]*api.KVPair{&p.KVPair}) }
+
 // JSON gives the pair as the HTTP API prints it. It is shared: do not change it.
-func (p *Pair) JSON() []byte { return p.encode(&p.KVPair) }
+func (p *Pair) JSON() []byte {
+	b := p.List()
+	return b[1 : len(b)-1]
+}
 
 // Instance is an instance with its node and the checks that bear on it: the node's
 // first, then its own, by id.
