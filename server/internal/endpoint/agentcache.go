@@ -198,7 +198,7 @@ func cachePatience(q *Query) time.Duration {
 // entry gives what is kept of q, a new one where it is not; found tells that it was there
 // with an answer.
 func (c *AgentCache) entry(ctx context.Context, q *Query) (k *kept, found bool, err error) {
-	id := fmt.Sprintf("%s\x00%q\x00%q\x00%d\x00%s", identity(q), q.Datacenter, q.Token, q.Consistency, q.MaxStale)
+	id := fmt.Sprintf("%s\x00%q\x00%q\x00%d\x00%s", appendIdentity(nil, q), q.Datacenter, q.Token, q.Consistency, q.MaxStale)
 	if q.Execution != nil {
 		id += fmt.Sprintf("\x00%+v", *q.Execution)
 	}

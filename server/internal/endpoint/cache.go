@@ -43,9 +43,10 @@ func (c *cache) evaluate(q *Query, st *store.State, may *acl.Authorizer) (*Answe
 		a, _, err := evaluate(q, st, may)
 		return a, err
 	}
-	id := identity(q)
+	var room [128]byte
+	id := appendIdentity(room[:0], q)
 	if may != nil {
-		id += "\x00v" + may.View()
+		id = append(append(id, "\x00v"...), may.View()...)
 	}
 	e := c.entry(id)
 	e.mu.Lock()
@@ -69,10 +70,10 @@ func (c *cache) evaluate(q *Query, st *store.State, may *acl.Authorizer) (*Answe
 	return a, nil
 }
 
-func (c *cache) entry(id string) *entry {
+func (c *cache) entry(id []byte) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := c.entries[id]
+	e := c.entries[string(id)]
 	if e == nil {
 		if len(c.entries) >= cached { // an arbitrary one goes: whoever needs it makes it again
 			for old := range c.entries {
@@ -81,34 +82,34 @@ func (c *cache) entry(id string) *entry {
 			}
 		}
 		e = &entry{}
-		c.entries[id] = e
+		c.entries[string(id)] = e
 	}
 	return e
 }
 
-// identity is equal for queries that ask the same, whatever their options.
-func identity(q *Query) string {
-	var b strings.Builder
-	b.WriteString(string(q.Kind))
-	b.WriteByte(0)
-	b.WriteString(strings.ToLower(q.Name))
+// appendIdentity appends what is equal for queries that ask the same, whatever their
+// options.
+func appendIdentity(b []byte, q *Query) []byte {
+	b = append(append(b, q.Kind...), 0)
+	b = append(b, strings.ToLower(q.Name)...)
 	if q.Kind == KVList || q.Kind == KVKeys { // keys have a case
-		b.WriteByte(0)
-		b.WriteString(q.Name)
+		b = append(append(b, 0), q.Name...)
 	}
 	if q.Passing {
-		b.WriteString("\x00passing")
+		b = append(b, "\x00passing"...)
 	}
 	for _, t := range q.Tags {
-		fmt.Fprintf(&b, "\x00t%q", t)
+		b = fmt.Appendf(b, "\x00t%q", t)
 	}
-	for _, k := range slices.Sorted(maps.Keys(q.NodeMeta)) {
-		fmt.Fprintf(&b, "\x00m%q=%q", k, q.NodeMeta[k])
+	if len(q.NodeMeta) > 0 {
+		for _, k := range slices.Sorted(maps.Keys(q.NodeMeta)) {
+			b = fmt.Appendf(b, "\x00m%q=%q", k, q.NodeMeta[k])
+		}
 	}
 	if q.Filter != "" || q.Separator != "" || q.Near != "" {
-		fmt.Fprintf(&b, "\x00f%q\x00s%q\x00n%q", q.Filter, q.Separator, q.Near)
+		b = fmt.Appendf(b, "\x00f%q\x00s%q\x00n%q", q.Filter, q.Separator, q.Near)
 	}
-	return b.String()
+	return b
 }
 
 // currentMark gives the mark that q's answer would have now, without evaluating it,
