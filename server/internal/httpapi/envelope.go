@@ -284,7 +284,7 @@ func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 		setMeta(h, rep.answer, rep.meta)
 	}
 	if r.hidden && !r.holder.Anonymous() {
-		h["X-Consul-Results-Filtered-By-Acls"] = truth[true]
+		h["X-Consul-Results-Filtered-By-Acls"] = []string{"true"}
 	}
 	for k, v := range rep.header {
 		h[k] = v
@@ -309,31 +309,11 @@ func (s *Server) direct(w http.ResponseWriter, r *request, rep *reply) bool {
 		return false
 	}
 	head := append(d.Begin(http.StatusOK), "Content-Type: application/json\r\n"...)
-	d.End(appendMeta(head, rep.answer, rep.meta), body, pieceTime)
+	metaOf(rep.answer, rep.meta, func(name, value string) {
+		head = append(append(append(append(head, name...), ": "...), value...), "\r\n"...)
+	})
+	d.End(head, body, pieceTime)
 	return true
-}
-
-// appendMeta is setMeta in lines.
-func appendMeta(out []byte, a *endpoint.Answer, which meta) []byte {
-	if which == noMeta {
-		return out
-	}
-	m := &a.Meta
-	out = strconv.AppendUint(append(out, "X-Consul-Index: "...), max(m.Index, 1), 10)
-	if m.KnownLeader {
-		out = append(out, "\r\nX-Consul-Knownleader: true\r\nX-Consul-Lastcontact: "...)
-	} else {
-		out = append(out, "\r\nX-Consul-Knownleader: false\r\nX-Consul-Lastcontact: "...)
-	}
-	out = append(strconv.AppendInt(out, m.LastContact.Milliseconds(), 10), "\r\n"...)
-	if m.Filtered {
-		out = append(out, "X-Consul-Results-Filtered-By-Acls: true\r\n"...)
-	}
-	if which == allMeta {
-		out = append(append(out, "X-Consul-Effective-Consistency: "...), m.Consistency.String()...)
-		out = append(out, "\r\nX-Consul-Query-Backend: blocking-query\r\n"...)
-	}
-	return out
 }
 
 // ownFields are those that direct and fastpath write.
@@ -342,17 +322,8 @@ var ownFields = []string{
 	"X-Consul-Knownleader", "X-Consul-Lastcontact", "X-Consul-Query-Backend", "X-Consul-Results-Filtered-By-Acls",
 }
 
-// The values of headers that most answers have; nobody changes them.
-var (
-	jsonType = []string{"application/json"}
-	truth    = map[bool][]string{false: {"false"}, true: {"true"}}
-	zero     = []string{"0"}
-	backend  = []string{"blocking-query"}
-
-	consistencies = map[api.Consistency][]string{
-		api.Default: {api.Default.String()}, api.Stale: {api.Stale.String()}, api.Consistent: {api.Consistent.String()},
-	}
-)
+// jsonType is shared; nobody changes it.
+var jsonType = []string{"application/json"}
 
 // marshal encodes as Consul does: no HTML escapes, no newline.
 func marshal(v any) ([]byte, error) {
@@ -378,23 +349,24 @@ func indent(body []byte) []byte {
 // setMeta writes the headers of a read. LastContact must be there always: the stock
 // client stops reading headers where it is missing.
 func setMeta(h http.Header, a *endpoint.Answer, which meta) {
+	metaOf(a, which, func(name, value string) { h[name] = []string{value} })
+}
+
+// metaOf names the headers of a query's answer.
+func metaOf(a *endpoint.Answer, which meta, field func(name, value string)) {
 	if which == noMeta {
 		return
 	}
-	m := a.Meta
-	h["X-Consul-Index"] = []string{strconv.FormatUint(max(m.Index, 1), 10)}
-	h["X-Consul-Knownleader"] = truth[m.KnownLeader]
-	if m.LastContact < time.Millisecond {
-		h["X-Consul-Lastcontact"] = zero
-	} else {
-		h["X-Consul-Lastcontact"] = []string{strconv.FormatInt(m.LastContact.Milliseconds(), 10)}
-	}
+	m := &a.Meta
+	field("X-Consul-Index", strconv.FormatUint(max(m.Index, 1), 10))
+	field("X-Consul-Knownleader", strconv.FormatBool(m.KnownLeader))
+	field("X-Consul-Lastcontact", strconv.FormatInt(m.LastContact.Milliseconds(), 10))
 	if m.Filtered {
-		h["X-Consul-Results-Filtered-By-Acls"] = truth[true]
+		field("X-Consul-Results-Filtered-By-Acls", "true")
 	}
 	if which == allMeta {
-		h["X-Consul-Effective-Consistency"] = consistencies[m.Consistency]
-		h["X-Consul-Query-Backend"] = backend
+		field("X-Consul-Effective-Consistency", m.Consistency.String())
+		field("X-Consul-Query-Backend", "blocking-query")
 	}
 }
 

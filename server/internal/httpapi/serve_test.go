@@ -295,6 +295,58 @@ func TestHashBlocks(t *testing.T) {
 	})
 }
 
+// TestBothWays: an answer is the same whether net/http sends it or not, whatever headers
+// the configuration has.
+func TestBothWays(t *testing.T) {
+	h := newHouse(nil)
+	h.catalog.answer = func(_ context.Context, q *endpoint.Query) (*endpoint.Answer, error) {
+		meta := api.QueryMeta{Index: 5, KnownLeader: q.Name != "lost", Consistency: q.Consistency, Filtered: q.Name == "hidden"}
+		if q.Consistency == api.Stale {
+			meta.LastContact = 1234 * time.Millisecond
+		}
+		return endpoint.Encoded(meta, q.Name != "nobody", []byte(`["`+strings.Repeat("x", len(q.Name)*300)+`"]`)), nil
+	}
+	addr, _ := serving(t, h, "tcp", "127.0.0.1:0")
+	for _, headers := range []map[string]string{nil, {"X-Own": "a\r\nb"}, {"content-type": "text/odd", "Date": "never"}, {"Connection": "close"}, {"X-Consul-Index": "7"}} {
+		h.Apply(Policy{Headers: headers})
+		for _, url := range []string{
+			"/v1/health/service/web?passing", "/v1/health/service/web?stale", "/v1/health/service/lost", "/v1/health/service/hidden", "/v1/health/service/a-long-one",
+			"/v1/health/service/web?pretty", "/v1/health/service/web?index=4", "/v1/health/service/", "/v1/kv/web", "/v1/kv/nobody", "/v1/kv/web?raw", "/v1/agent/services", "/v1/odd",
+		} {
+			for _, packed := range []string{"", "Accept-Encoding: gzip\r\n"} {
+				var got [2]string
+				for way, mark := range []string{"", "Pragma: x\r\n"} { // which fastpath leaves to net/http
+					c, err := net.Dial("tcp", addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					c.SetDeadline(time.Now().Add(10 * time.Second))
+					fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n%s%s\r\n", url, packed, mark)
+					r, err := http.ReadResponse(bufio.NewReader(c), nil)
+					if err != nil {
+						t.Fatalf("%s with %v: %v", url, headers, err)
+					}
+					b, err := io.ReadAll(r.Body)
+					if err != nil {
+						t.Fatalf("%s with %v: %v", url, headers, err)
+					}
+					c.Close()
+					if len(r.Header["Date"]) != 1 {
+						t.Errorf("%s with %v: dates %q", url, headers, r.Header["Date"])
+					}
+					if headers["Date"] == "" {
+						r.Header.Del("Date")
+					}
+					got[way] = fmt.Sprintf("%s %t %d %v %q", r.Status, r.Close, r.ContentLength, r.Header, b)
+				}
+				if got[0] != got[1] {
+					t.Errorf("%s with %v %s\n got %.900s\nwant %.900s", url, headers, packed, got[0], got[1])
+				}
+			}
+		}
+	}
+}
+
 // BenchmarkHealth is the way of a shared answer from the request to the writer.
 func BenchmarkHealth(b *testing.B) {
 	h := newHouse(nil)
