@@ -275,8 +275,7 @@ func atLeader[T any](ctx context.Context, l *Local, read bool,
 	here func(context.Context, <-chan struct{}) (T, error), there func(context.Context, Endpoint) (T, error),
 ) (T, error) {
 	var none T
-	hold := time.NewTimer(l.cfg.HoldTimeout)
-	defer hold.Stop()
+	var until time.Time // when patience ends
 	var last error = api.ErrNoLeader
 	for {
 		changed := l.cfg.Raft.Watch()
@@ -298,27 +297,28 @@ func atLeader[T any](ctx context.Context, l *Local, read bool,
 		if err == nil || !again || ctx.Err() != nil {
 			return v, err
 		}
+		if until.IsZero() {
+			until = tried.Add(l.cfg.HoldTimeout)
+		}
 		if time.Since(tried) > l.cfg.HoldTimeout { // it waited for long: the patience begins anew
-			hold.Reset(l.cfg.HoldTimeout)
+			until = time.Now().Add(l.cfg.HoldTimeout)
 		}
 		if !errors.Is(err, api.ErrNotLeader) {
 			last = err
 		}
-		pause := time.NewTimer(retryPause)
+		left := time.Until(until)
+		if left <= 0 {
+			return none, last
+		}
+		pause := time.NewTimer(min(retryPause, left))
 		select {
 		case <-ctx.Done():
-			err = context.Cause(ctx)
-		case <-hold.C:
-			err = last
+			pause.Stop()
+			return none, context.Cause(ctx)
 		case <-changed:
-			err = nil
 		case <-pause.C:
-			err = nil
 		}
 		pause.Stop()
-		if err != nil {
-			return none, err
-		}
 	}
 }
 

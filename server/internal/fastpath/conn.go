@@ -186,6 +186,15 @@ func (c *conn) answer(r *http.Request) (good bool) {
 // body is a request's body.
 type body struct{ rest []byte }
 
+// Whole gives the whole body of a request that is answered here, of which nothing was read
+// yet. It is good until the request is answered.
+func Whole(r *http.Request) (b []byte, ok bool) {
+	if own, ok := r.Body.(*body); ok && int64(len(own.rest)) == r.ContentLength {
+		return own.rest, true
+	}
+	return nil, false
+}
+
 func (b *body) Read(p []byte) (int, error) {
 	if len(b.rest) == 0 {
 		return 0, io.EOF

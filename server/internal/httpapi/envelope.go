@@ -301,17 +301,31 @@ func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 // reports whether it did.
 func (s *Server) direct(w http.ResponseWriter, r *request, rep *reply) bool {
 	d, ok := w.(fastpath.Direct)
-	if !ok || rep == nil || rep.answer == nil || rep.status != 0 || rep.header != nil || s.cfg.Pretty || r.hidden || r.query.has("pretty") || len(w.Header()) > 0 {
+	if !ok || rep == nil || rep.status != 0 || rep.header != nil || s.cfg.Pretty || r.hidden || r.query.has("pretty") || len(w.Header()) > 0 {
 		return false
 	}
-	body, err := rep.answer.JSON()
+	var body []byte
+	var err error
+	switch v := rep.value.(type) {
+	case nil:
+		if rep.answer == nil {
+			return false
+		}
+		body, err = rep.answer.JSON()
+	case bool:
+		body = strconv.AppendBool(nil, v)
+	default:
+		return false
+	}
 	if err != nil || len(body) > pieceSize || len(body) > minGzip && acceptsGzip(r.Request) {
 		return false
 	}
 	head := append(d.Begin(http.StatusOK), "Content-Type: application/json\r\n"...)
-	metaOf(rep.answer, rep.meta, func(name, value string) {
-		head = append(append(append(append(head, name...), ": "...), value...), "\r\n"...)
-	})
+	if rep.answer != nil {
+		metaOf(rep.answer, rep.meta, func(name, value string) {
+			head = append(append(append(append(head, name...), ": "...), value...), "\r\n"...)
+		})
+	}
 	d.End(head, body, pieceTime)
 	return true
 }
@@ -438,6 +452,9 @@ func (r *request) body(limit int) ([]byte, error) {
 		return nil, nil
 	case size > int64(limit):
 		return nil, tooLarge(size)
+	}
+	if whole, ok := fastpath.Whole(r.Request); ok {
+		return bytes.Clone(whole), nil
 	}
 	var b bytes.Buffer
 	if size > 0 {
