@@ -3,6 +3,7 @@ package store
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rollcall/rollcall/internal/api"
 )
@@ -75,24 +76,23 @@ type Watch struct {
 	registry *registry
 	topics   []Topic
 	c        chan struct{}
-	fired    bool // guarded by registry.mu
-	restored bool // guarded by registry.mu
+	over     atomic.Bool // set with registry.mu held: it is in no set any more
+	restored bool        // set before C closes
 }
 
-// Restored reports whether it was a restore that ended the wait.
-func (w *Watch) Restored() bool {
-	w.registry.mu.Lock()
-	defer w.registry.mu.Unlock()
-	return w.restored
-}
+// Restored reports whether it was a restore that ended the wait. C must be closed.
+func (w *Watch) Restored() bool { return w.restored }
 
 // Stop releases the watch. It may be called more than once.
 func (w *Watch) Stop() {
+	if w.over.Load() { // thousands may be woken at once, and need not wait for each other
+		return
+	}
 	w.registry.mu.Lock()
 	defer w.registry.mu.Unlock()
-	if !w.fired {
+	if !w.over.Load() {
 		w.registry.remove(w)
-		w.fired = true
+		w.over.Store(true)
 	}
 }
 
@@ -182,9 +182,15 @@ func (r *registry) fireAll() {
 
 // wake ends every watch on t. Called with mu held.
 func (r *registry) wake(t Topic, restored bool) {
-	for w := range r.watchers[t] {
-		w.fired, w.restored = true, restored
+	set := r.watchers[t]
+	if set == nil {
+		return
+	}
+	r.drop(t)
+	for w := range set {
+		w.restored = restored
+		w.over.Store(true)
+		r.remove(w) // from its other topics
 		close(w.c)
-		r.remove(w)
 	}
 }
