@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,18 +10,22 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/miekg/dns"
 )
 
-// static and echo are the names under which this program starts itself as what the machine
-// can do at all: a server of one file written with net/http, and one that sends packets
-// back.
+// The names under which this program starts itself as what the machine can do at all: a
+// server of one file written with net/http; one that sends packets back; and one that knows
+// nothing of HTTP but where a request ends, and has one answer.
 const (
 	static = "serve-static"
 	echo   = "serve-echo"
+	answer = "serve-answer"
 )
 
 // serve is the child's half. It prints its address.
@@ -51,11 +56,68 @@ func serve(kind, file string) error {
 		return err
 	}
 	fmt.Println(l.Addr())
+	if kind == answer {
+		return serveAnswer(l, fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nX-Consul-Index: 5\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	}
 	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 		_, _ = w.Write(body) // who asked is gone: nobody to tell
 	}))
+}
+
+// serveAnswer gives each request of l the same answer: those that have an index when the
+// next PUT comes, from as many goroutines as there are processors.
+func serveAnswer(l net.Listener, answer []byte) error {
+	var mu sync.Mutex
+	var held []net.Conn // guarded by mu
+	wake := func() {
+		mu.Lock()
+		all := held
+		held = nil
+		mu.Unlock()
+		var group sync.WaitGroup
+		for part := range runtime.NumCPU() {
+			group.Go(func() {
+				for i := part; i < len(all); i += runtime.NumCPU() {
+					_, _ = all[i].Write(answer) // who asked is gone: nobody to tell
+				}
+			})
+		}
+		group.Wait()
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			buf := make([]byte, 4<<10)
+			for have := 0; ; {
+				n, err := c.Read(buf[have:])
+				if err != nil {
+					return
+				}
+				if have += n; !bytes.Contains(buf[:have], []byte("\r\n\r\n")) && have < len(buf) {
+					continue
+				}
+				request := buf[:have]
+				have = 0
+				switch {
+				case bytes.HasPrefix(request, []byte("PUT")):
+					wake()
+				case bytes.Contains(request, []byte("index=")):
+					mu.Lock()
+					held = append(held, c)
+					mu.Unlock()
+					continue
+				}
+				if _, err := c.Write(answer); err != nil {
+					return
+				}
+			}
+		}()
+	}
 }
 
 // child runs this program as one of the limits.
@@ -92,10 +154,13 @@ func (s *suite) limits() error {
 	health := &scenario{Name: "limit-health", What: "`health/service/X?passing` of 1,000 instances beside a server of one file of as many bytes, written with net/http", Unit: "/s", Only: []string{ours, static}}
 	packets := &scenario{Name: "limit-dns", What: "DNS A of 10 instances beside a server that sends packets back", Unit: "/s", Only: []string{ours, echo}}
 	puts := &scenario{Name: "limit-put", What: "KV put of 100 bytes, 64 connections, beside Raft's log alone, in this process, 64 writers sharing entries", Unit: "/s", Only: []string{ours, alone}}
-	if !s.wants(health.Name, packets.Name, puts.Name) {
+	gets := &scenario{Name: "limit-get", What: "KV get of 100 bytes, 64 connections, beside a server that sends the same bytes for whatever is asked", Unit: "/s", Only: []string{ours, consul, answer}}
+	wakes := &scenario{Name: "limit-watchers", What: "5,000 blocked watchers on one service, one change, beside a server that sends as many bytes to as many connections", Unit: "ms", Less: true,
+		Only: []string{ours, consul, answer}, run: s.watchers}
+	if !s.wants(health.Name, packets.Name, puts.Name, gets.Name, wakes.Name) {
 		return nil
 	}
-	s.compare = append(s.compare, static, echo, alone)
+	s.compare = append(s.compare, static, echo, answer, alone)
 	p, err := s.launch(ours, "-server", "-bootstrap-expect=1")
 	if err != nil {
 		return err
@@ -135,6 +200,9 @@ func (s *suite) limits() error {
 		defer end()
 		running[kind] = q
 	}
+	if err := s.bareAnswers(p, gets, wakes); err != nil {
+		return err
+	}
 	health.run = func(p *peer, _ int) (sample, error) {
 		return drive(p, 16, s.during, 0, always(p.http, "GET", "/v1/health/service/s1000?passing"))
 	}
@@ -164,4 +232,45 @@ func (s *suite) limits() error {
 	}
 	err = s.measure(puts, running)
 	return errors.Join(err, log.Close())
+}
+
+// bareAnswers measures reads of keys and watchers of ours and of Consul beside a server that
+// gives as many bytes for nothing.
+func (s *suite) bareAnswers(p *peer, gets, wakes *scenario) error {
+	if !s.wants(gets.Name, wakes.Name) {
+		return nil
+	}
+	running := map[string]*peer{ours: p}
+	if s.programs[consul] != "" {
+		q, err := s.launch(consul, "-server", "-bootstrap-expect=1")
+		if err != nil {
+			return err
+		}
+		defer q.remove()
+		running[consul] = q
+	}
+	for _, q := range running {
+		if _, err := drive(q, 64, 0, 64, over(q.http, func(b []byte, _, i int) []byte { return putKey(b, i, 0) })); err != nil {
+			return err
+		}
+	}
+	file := filepath.Join(s.scratch, "answer")
+	body, err := p.fetch("/v1/kv/k/0/0")
+	if err == nil {
+		err = os.WriteFile(file, []byte(body), 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	bare, end, err := s.child(answer, file)
+	if err != nil {
+		return err
+	}
+	defer end()
+	running[answer] = bare
+	gets.run = func(p *peer, _ int) (sample, error) { return drive(p, 64, s.during, 0, over(p.http, getKey)) }
+	if err := s.measure(gets, running); err != nil {
+		return err
+	}
+	return s.measure(wakes, running)
 }

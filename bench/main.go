@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 3 && (os.Args[1] == static || os.Args[1] == echo) {
+	if len(os.Args) == 3 && (os.Args[1] == static || os.Args[1] == echo || os.Args[1] == answer) {
 		fail(serve(os.Args[1], os.Args[2]))
 	}
 	bin := flag.String("rollcall", "bin/rollcall", "our binary")

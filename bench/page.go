@@ -105,7 +105,7 @@ func table(out *bytes.Buffer, all []*scenario) {
 		if sc.Goal != 0 {
 			goal = fmt.Sprintf("×%g", sc.Goal)
 		}
-		for _, other := range []string{etcd, static, echo, alone} {
+		for _, other := range []string{etcd, static, echo, answer, alone} {
 			if r := sc.ratios(other); r != nil {
 				beside = fmt.Sprintf("%s %s, ours ×%.2f", other, figure(other), median(r))
 			}

@@ -52,6 +52,11 @@ func putKey(b []byte, worker, i int) []byte {
 	return appendRequest(b, "PUT", "/v1/kv/k/"+strconv.Itoa(worker)+"/"+strconv.Itoa(i%1000), []byte(value))
 }
 
+// getKey appends the request that reads a key which putKey has written.
+func getKey(b []byte, worker, _ int) []byte {
+	return appendRequest(b, "GET", "/v1/kv/k/"+strconv.Itoa(worker)+"/0", nil)
+}
+
 // register appends the request that registers an instance on a node of twenty.
 func register(b []byte, service string, i int) []byte {
 	node := strconv.Itoa(i / 20)
@@ -93,9 +98,7 @@ func (s *suite) single() error {
 			return drive(p, 64, s.during, 0, over(p.http, putKey))
 		}),
 		rate("kv-get", "KV get of 100 bytes, 64 connections", 3, func(p *peer, _ int) (sample, error) {
-			return drive(p, 64, s.during, 0, over(p.http, func(b []byte, w, _ int) []byte {
-				return appendRequest(b, "GET", "/v1/kv/k/"+strconv.Itoa(w)+"/0", nil)
-			}))
+			return drive(p, 64, s.during, 0, over(p.http, getKey))
 		}),
 		rate("health-10", "`health/service/X?passing`, 10 instances", 8, read("/v1/health/service/s10?passing")),
 		rate("health-100", "the same, 100 instances", 20, read("/v1/health/service/s100?passing")),
@@ -117,7 +120,8 @@ func (s *suite) single() error {
 	}
 	small = append(small,
 		&scenario{Name: "watchers", What: "5,000 blocked watchers on one service, one change: the last one is awake", Unit: "ms", Less: true, Goal: 5, run: s.watchers},
-		rate("agent-register", "register with the agent until all are in the catalog, 32 connections", 20, s.agentRegister),
+		rate("agent-register", "512 services registered with an agent until all are in the catalog, 32 connections", 20, s.agentRegister(512)),
+		rate("agent-register-4k", "the same, 4,096 services", 20, s.agentRegister(4096)),
 		rate("mixed", "nine reads of 10 instances to one registration, 64 connections", 0, func(p *peer, round int) (sample, error) {
 			return drive(p, 64, s.during, 0, over(p.http, func(b []byte, w, i int) []byte {
 				if i%10 == 9 {
@@ -279,40 +283,37 @@ func (s *suite) watchers(p *peer, round int) (sample, error) {
 	return sample{Value: median(took), CPU: median(used)}, nil
 }
 
-// agentRegister registers with the agent, waits until all are in the catalog, and takes
-// them away again.
-func (s *suite) agentRegister(p *peer, round int) (sample, error) {
-	const count, workers = 512, 32
-	service := "agent" + strconv.Itoa(round)
-	began := time.Now()
-	got, err := drive(p, workers, 0, count, over(p.http, func(b []byte, _, i int) []byte {
-		return appendRequest(b, "PUT", "/v1/agent/service/register", fmt.Appendf(nil, `{"ID":"%s-%d","Name":"%s","Port":80}`, service, i, service))
-	}))
-	if err != nil {
-		return sample{}, err
-	}
-	err = p.until(time.Minute, func() error {
-		body, err := p.fetch("/v1/catalog/service/" + service + "?stale")
-		if n := strings.Count(body, `"ServiceID"`); err == nil && n != count {
-			err = fmt.Errorf("%d of %d are in the catalog", n, count)
+// agentRegister registers so many services with the agent, waits until all are in the
+// catalog, and takes them away again.
+func (s *suite) agentRegister(count int) func(p *peer, round int) (sample, error) {
+	return func(p *peer, round int) (sample, error) {
+		service := fmt.Sprintf("agent%d-%d", count, round)
+		all := func(next func(b []byte, i int) []byte) (sample, error) {
+			return drive(p, 32, 0, int64(count), over(p.http, func(b []byte, _, i int) []byte { return next(b, i) }))
 		}
-		return err
-	})
-	got.Value = count / time.Since(began).Seconds()
-	if err != nil {
-		return sample{}, err
-	}
-	var mine map[string]any
-	body, err := p.fetch("/v1/agent/services")
-	if err == nil {
-		err = json.Unmarshal([]byte(body), &mine)
-	}
-	for id := range mine {
-		if strings.HasPrefix(id, service) {
-			err = errors.Join(err, p.put("/v1/agent/service/deregister/"+id, ""))
+		began := time.Now()
+		got, err := all(func(b []byte, i int) []byte {
+			return appendRequest(b, "PUT", "/v1/agent/service/register", fmt.Appendf(nil, `{"ID":"%s-%d","Name":"%s","Port":80}`, service, i, service))
+		})
+		if err != nil {
+			return sample{}, err
 		}
+		err = p.until(time.Minute, func() error {
+			body, err := p.fetch("/v1/catalog/service/" + service + "?stale")
+			if n := strings.Count(body, `"ServiceID"`); err == nil && n != count {
+				err = fmt.Errorf("%d of %d are in the catalog", n, count)
+			}
+			return err
+		})
+		got.Value = float64(count) / time.Since(began).Seconds()
+		if err != nil {
+			return sample{}, err
+		}
+		_, err = all(func(b []byte, i int) []byte {
+			return appendRequest(b, "PUT", fmt.Sprintf("/v1/agent/service/deregister/%s-%d", service, i), nil)
+		})
+		return got, err
 	}
-	return got, err
 }
 
 // ttl keeps 10,000 TTL checks passing.
