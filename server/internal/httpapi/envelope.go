@@ -301,17 +301,19 @@ func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 // reports whether it did.
 func (s *Server) direct(w http.ResponseWriter, r *request, rep *reply) bool {
 	d, ok := w.(fastpath.Direct)
-	if !ok || rep == nil || rep.status != 0 || rep.header != nil || s.cfg.Pretty || r.hidden || r.query.has("pretty") || len(w.Header()) > 0 {
+	if rep == nil {
+		rep = &reply{}
+	}
+	if !ok || rep.sent || rep.raw != nil || rep.status != 0 || rep.header != nil || s.cfg.Pretty || r.hidden || r.query.has("pretty") || len(w.Header()) > 0 {
 		return false
 	}
 	var body []byte
 	var err error
 	switch v := rep.value.(type) {
 	case nil:
-		if rep.answer == nil {
-			return false
+		if rep.answer != nil {
+			body, err = rep.answer.JSON()
 		}
-		body, err = rep.answer.JSON()
 	case bool:
 		body = strconv.AppendBool(nil, v)
 	default:
@@ -320,7 +322,10 @@ func (s *Server) direct(w http.ResponseWriter, r *request, rep *reply) bool {
 	if err != nil || len(body) > pieceSize || len(body) > minGzip && acceptsGzip(r.Request) {
 		return false
 	}
-	head := append(d.Begin(http.StatusOK), "Content-Type: application/json\r\n"...)
+	head := d.Begin(http.StatusOK)
+	if rep.answer != nil || rep.value != nil {
+		head = append(head, "Content-Type: application/json\r\n"...)
+	}
 	if rep.answer != nil {
 		metaOf(rep.answer, rep.meta, func(name, value string) {
 			head = append(append(append(append(head, name...), ": "...), value...), "\r\n"...)

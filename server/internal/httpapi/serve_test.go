@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -312,6 +313,7 @@ func TestBothWays(t *testing.T) {
 		for _, url := range []string{
 			"/v1/health/service/web?passing", "/v1/health/service/web?stale", "/v1/health/service/lost", "/v1/health/service/hidden", "/v1/health/service/a-long-one",
 			"/v1/health/service/web?pretty", "/v1/health/service/web?index=4", "/v1/health/service/", "/v1/kv/web", "/v1/kv/nobody", "/v1/kv/web?raw", "/v1/agent/services", "/v1/odd",
+			"/v1/kv/web PUT", "/v1/agent/service/register PUT {\"Name\":\"a\"}", "/v1/agent/check/pass/a PUT",
 		} {
 			for _, packed := range []string{"", "Accept-Encoding: gzip\r\n"} {
 				var got [2]string
@@ -321,7 +323,9 @@ func TestBothWays(t *testing.T) {
 						t.Fatal(err)
 					}
 					c.SetDeadline(time.Now().Add(10 * time.Second))
-					fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n%s%s\r\n", url, packed, mark)
+					target, rest, _ := strings.Cut(url, " ")
+					verb, body, _ := strings.Cut(rest, " ")
+					fmt.Fprintf(c, "%s %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n%s%s\r\n%s", cmp.Or(verb, "GET"), target, len(body), packed, mark, body)
 					r, err := http.ReadResponse(bufio.NewReader(c), nil)
 					if err != nil {
 						t.Fatalf("%s with %v: %v", url, headers, err)
