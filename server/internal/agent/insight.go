@@ -121,7 +121,7 @@ func (i insight) Host() any {
 	return host.Look(dir)
 }
 
-// Requested measures an answered request.
-func (i insight) Requested(verb, route string, began time.Time) {
-	i.a.metrics.Request(verb, route, began)
+// Counter gives what measures the answered requests of a verb and a route.
+func (i insight) Counter(verb, route string) func(began time.Time) {
+	return i.a.metrics.Requests(verb, route)
 }

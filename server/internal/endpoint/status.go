@@ -18,8 +18,11 @@ const ArgKnown = "known"
 
 // otherLeader waits as ArgKnown says.
 func (l *Local) otherLeader(ctx context.Context, q *Query) error {
+	if q.Kind != Leader || q.MinIndex == 0 {
+		return nil
+	}
 	known, waits := q.Args[ArgKnown]
-	if q.Kind != Leader || q.MinIndex == 0 || !waits {
+	if !waits {
 		return nil
 	}
 	timer := time.NewTimer(l.patience(q))

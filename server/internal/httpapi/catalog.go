@@ -107,5 +107,6 @@ func healthService(ctx context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.read(ctx, r.discovery(&endpoint.Query{Kind: endpoint.HealthService, Name: name, Passing: passing}))
+	r.asked.Kind, r.asked.Name, r.asked.Passing = endpoint.HealthService, name, passing
+	return r.read(ctx, r.discovery(&r.asked))
 }

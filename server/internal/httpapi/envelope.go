@@ -34,6 +34,8 @@ type request struct {
 	holder    *acl.Holder // of the token, on routes about this agent
 	hidden    bool        // something was left out that the token may not see
 	byDefault bool        // the token is the agent's default one: the request brought none
+
+	asked endpoint.Query // room for what the routes that are asked most read
 }
 
 // reply is an outcome. At most one of value, answer and raw is set; none is an empty
@@ -118,7 +120,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 // printable reports whether a path has nothing that could deceive a log or a header.
 func printable(path string) bool {
-	return !strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) })
+	plain := true
+	for i := range len(path) {
+		plain = plain && path[i] >= ' ' && path[i] < 0x7f
+	}
+	return plain || !strings.ContainsFunc(path, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // fail writes an error as Consul does: its text is the whole body.
@@ -151,10 +157,18 @@ func send(w http.ResponseWriter, code int, body []byte) {
 // of each.
 func (s *Server) wrap(prefix string, verbs map[string]handler) func(http.ResponseWriter, *http.Request, string) {
 	allow := []string{http.MethodOptions}
+	counters := map[string]func(time.Time){}
 	for _, v := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-		if verbs[v] != nil {
-			allow = append(allow, v)
+		if verbs[v] == nil {
+			continue
 		}
+		allow = append(allow, v)
+		if s.cfg.Insight != nil {
+			counters[v] = s.cfg.Insight.Counter(v, prefix)
+		}
+	}
+	if s.cfg.Insight != nil && verbs[http.MethodGet] != nil {
+		counters[http.MethodHead] = s.cfg.Insight.Counter(http.MethodHead, prefix)
 	}
 	return func(w http.ResponseWriter, r *http.Request, path string) {
 		method := r.Method
@@ -176,8 +190,8 @@ func (s *Server) wrap(prefix string, verbs map[string]handler) func(http.Respons
 		if r.ContentLength != 0 { // whether the handler reads the body or not, the client must send it
 			http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
 		}
-		if insight := s.cfg.Insight; insight != nil {
-			defer insight.Requested(r.Method, prefix, time.Now())
+		if count := counters[r.Method]; count != nil {
+			defer count(time.Now())
 		}
 		req := &request{Request: r, query: parseQuery(r.URL.RawQuery), tail: path[len(prefix):], server: s, w: w}
 		err := req.options()

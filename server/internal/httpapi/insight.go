@@ -29,8 +29,9 @@ type Insight interface {
 	Prometheus(w io.Writer) (on bool, err error)
 	// Host says what the machine is and how full.
 	Host() any
-	// Requested takes note of an answered request, by its verb and the path of its route.
-	Requested(verb, route string, began time.Time)
+	// Counter gives what takes note of an answered request of a verb and the path of a route,
+	// told when it began.
+	Counter(verb, route string) func(began time.Time)
 }
 
 // agentMonitor streams the log.

@@ -58,7 +58,11 @@ func (s *seen) Prometheus(w io.Writer) (bool, error) {
 
 func (s *seen) Host() any { return map[string]int{"CollectionTime": 1} }
 
-func (s *seen) Requested(verb, route string, _ time.Time) {
+func (s *seen) Counter(verb, route string) func(time.Time) {
+	return func(time.Time) { s.answered(verb, route) }
+}
+
+func (s *seen) answered(verb, route string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requested = append(s.requested, verb+" "+route)

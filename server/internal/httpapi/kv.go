@@ -19,7 +19,8 @@ var rawHeader = http.Header{
 }
 
 func kvGet(ctx context.Context, r *request) (*reply, error) {
-	q := &endpoint.Query{Kind: endpoint.KVGet, Name: r.tail}
+	q := &r.asked
+	q.Kind, q.Name = endpoint.KVGet, r.tail
 	switch {
 	case r.query.has("keys"):
 		q.Kind, q.Separator = endpoint.KVKeys, r.query.get("separator")

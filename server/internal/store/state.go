@@ -3,6 +3,7 @@ package store
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/tidwall/btree"
 
@@ -257,9 +258,17 @@ func (st *State) ChecksInState(state string) ([]*Check, Mark) {
 	return out, st.ChecksMark()
 }
 
+// pivots are pairs to look others up by.
+var pivots = sync.Pool{New: func() any { return new(Pair) }}
+
 // KVGet gives a key, nil if there is none; then the mark is that of the whole table.
 func (st *State) KVGet(key string) (*Pair, Mark) {
-	if p, ok := st.pairs.Get(&Pair{KVPair: api.KVPair{Key: key}}); ok {
+	like := pivots.Get().(*Pair)
+	like.Key = key
+	p, ok := st.pairs.Get(like)
+	like.Key = ""
+	pivots.Put(like)
+	if ok {
 		return p, st.mark(p.ModifyIndex, p.ModifyIndex)
 	}
 	return nil, st.mark(st.tables.KV, st.tables.KV)

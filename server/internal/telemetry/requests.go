@@ -10,7 +10,7 @@ import (
 	"github.com/armon/go-metrics"
 )
 
-// requests is the name of what Request measures. The library appends to a copy of it.
+// requests is the name of what Requests measures. The library appends to a copy of it.
 var requests = []string{"api", "http"}
 
 // route is the answered requests of one verb and route. The library would spell its name
@@ -24,29 +24,28 @@ type route struct {
 	at, prior int64                   // guarded by mu; which they are, counted from 1970
 }
 
-// Request notes an answered request: its verb, the path of its route, and when it came.
-// Routes and verbs must be few: what is made for each is kept.
-func (t *Telemetry) Request(verb, path string, began time.Time) {
-	found, ok := t.routes.Load([2]string{verb, path})
-	if !ok {
-		name := strings.ReplaceAll(strings.Trim(path, "/"), "/", "_")
-		found, _ = t.routes.LoadOrStore([2]string{verb, path}, &route{labels: []metrics.Label{{Name: "method", Value: verb}, {Name: "path", Value: name}}})
-	}
+// Requests gives what notes the answered requests of a verb and the path of a route, told
+// when each came. Routes and verbs must be few: what is made for each is kept.
+func (t *Telemetry) Requests(verb, path string) func(began time.Time) {
+	name := strings.ReplaceAll(strings.Trim(path, "/"), "/", "_")
+	found, _ := t.routes.LoadOrStore([2]string{verb, path}, &route{labels: []metrics.Label{{Name: "method", Value: verb}, {Name: "path", Value: name}}})
 	r := found.(*route)
-	if !t.alone.Load() {
-		t.metrics.MeasureSinceWithLabels(requests, began, r.labels)
-		return
+	return func(began time.Time) {
+		if !t.alone.Load() {
+			t.metrics.MeasureSinceWithLabels(requests, began, r.labels)
+			return
+		}
+		end := time.Now()
+		at := end.UnixNano() / int64(interval)
+		took := float64(end.Sub(began)) / float64(time.Millisecond)
+		r.mu.Lock()
+		if at != r.at {
+			r.last, r.prior = r.now, r.at
+			r.now, r.at = metrics.AggregateSample{}, at
+		}
+		r.now.Ingest(took, interval.Seconds())
+		r.mu.Unlock()
 	}
-	end := time.Now()
-	at := end.UnixNano() / int64(interval)
-	took := float64(end.Sub(began)) / float64(time.Millisecond)
-	r.mu.Lock()
-	if at != r.at {
-		r.last, r.prior = r.now, r.at
-		r.now, r.at = metrics.AggregateSample{}, at
-	}
-	r.now.Ingest(took, interval.Seconds())
-	r.mu.Unlock()
 }
 
 // with puts the requests of a summary's interval among its samples.

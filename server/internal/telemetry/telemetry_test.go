@@ -73,7 +73,7 @@ func TestSummary(t *testing.T) {
 		t.Fatal(err)
 	}
 	metrics.IncrCounter([]string{"raft", "apply"}, 1) // as the libraries do
-	tel.Request("GET", "/v1/health/service/", time.Now())
+	tel.Requests("GET", "/v1/health/service/")(time.Now())
 	v, err := tel.Summary()
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestPrometheus(t *testing.T) {
 		t.Errorf("without retention: %v", err)
 	}
 	tel := open(t, Config{Rest: true, Retention: time.Minute})
-	tel.Request("PUT", "/v1/kv/", time.Now())
+	tel.Requests("PUT", "/v1/kv/")(time.Now())
 	metrics.SetGauge([]string{"members"}, 3)
 	if err := tel.Prometheus(&b); err != nil {
 		t.Fatal(err)
@@ -267,9 +267,10 @@ func BenchmarkRequest(b *testing.B) {
 				b.Fatal(err)
 			}
 			began := time.Now()
+			count := tel.Requests("GET", "/v1/health/service/")
 			b.ReportAllocs()
 			for b.Loop() {
-				tel.Request("GET", "/v1/health/service/", began)
+				count(began)
 			}
 		})
 	}
@@ -282,7 +283,7 @@ func TestRequestsByInterval(t *testing.T) {
 		tel := open(t, Config{Rest: true})
 		for _, want := range []struct{ requests, count int }{{2, 2}, {1, 2}, {0, 1}, {0, 0}, {5, 0}, {0, 5}} {
 			for range want.requests {
-				tel.Request("GET", "/v1/kv/", time.Now().Add(-3*time.Millisecond))
+				tel.Requests("GET", "/v1/kv/")(time.Now().Add(-3 * time.Millisecond))
 			}
 			v, err := tel.Summary()
 			if err != nil {
