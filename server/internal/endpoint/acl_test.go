@@ -580,6 +580,37 @@ func ask2[T any](t *testing.T, l *Local, token string, q Query) T {
 	return v
 }
 
+// A request that comes before a new leader has set ACLs up waits for that.
+func TestReadsWaitForACLs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := store.New()
+		m := &machine{newRaft(s), fsm.New(s, slog.New(slog.DiscardHandler))}
+		l := NewLocal(Config{Datacenter: "dc1", Store: s, Raft: m, HoldTimeout: 7 * time.Second, ACLs: ACLs{Enabled: true, DefaultAllow: true}})
+		answered := make(chan error, 1)
+		go func() {
+			_, err := ask(t, l, "", Query{Kind: Nodes})
+			answered <- err
+		}()
+		time.Sleep(3 * time.Second)
+		select {
+		case err := <-answered:
+			t.Fatalf("answered before ACLs are set up: %v", err)
+		default:
+		}
+		c, err := leader.SetUpACLs(s.State(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Apply(t.Context(), command.Item{Command: c}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answered; err != nil {
+			t.Errorf("after ACLs are set up: %v", err)
+		}
+	})
+}
+
 func TestBootstrap(t *testing.T) {
 	t.Parallel()
 	s := store.New()

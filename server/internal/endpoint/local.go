@@ -164,7 +164,9 @@ func (l *Local) Read(ctx context.Context, q *Query) (*Answer, error) {
 		}
 	}
 	if q.MinIndex == 0 && q.Consistency != api.Consistent && !q.executes() && l.cfg.Raft.IsLeader() {
-		return l.look(q) // as below, where nothing waits
+		if a, err := l.look(q); err == nil || !passes(err, true) { // as below, where nothing waits
+			return a, err
+		}
 	}
 	return atLeader(ctx, l, true, func(ctx context.Context, lost <-chan struct{}) (*Answer, error) {
 		if q.Consistency == api.Consistent {
@@ -293,8 +295,7 @@ func atLeader[T any](ctx context.Context, l *Local, read bool,
 		case addr != "" && l.cfg.At != nil:
 			v, err = forwarded(ctx, l, addr, read, there)
 		}
-		again := errors.Is(err, api.ErrNotLeader) || errors.Is(err, api.ErrNoLeader) || read && api.KindOf(err) == api.Unavailable
-		if err == nil || !again || ctx.Err() != nil {
+		if err == nil || !passes(err, read) || ctx.Err() != nil {
 			return v, err
 		}
 		if until.IsZero() {
@@ -320,6 +321,11 @@ func atLeader[T any](ctx context.Context, l *Local, read bool,
 		}
 		pause.Stop()
 	}
+}
+
+// passes tells whether an error may be gone in a moment, so that one tries again.
+func passes(err error, read bool) bool {
+	return errors.Is(err, api.ErrNotLeader) || errors.Is(err, api.ErrNoLeader) || read && api.KindOf(err) == api.Unavailable
 }
 
 // retryPause is how long to wait for news of a leader before looking again.
