@@ -121,7 +121,7 @@ func (s *suite) single() error {
 	small = append(small,
 		&scenario{Name: "watchers", What: "5,000 blocked watchers on one service, one change: the last one is awake", Unit: "ms", Less: true, Goal: 5, run: s.watchers},
 		rate("agent-register", "512 services registered with an agent until all are in the catalog, 32 connections", 20, s.agentRegister(512)),
-		rate("agent-register-4k", "the same, 4,096 services", 20, s.agentRegister(4096)),
+		rate("agent-register-4k", "4,096 services registered with an agent until all are in the catalog, 32 connections", 20, s.agentRegister(4096)),
 		rate("mixed", "nine reads of 10 instances to one registration, 64 connections", 0, func(p *peer, round int) (sample, error) {
 			return drive(p, 64, s.during, 0, over(p.http, func(b []byte, w, i int) []byte {
 				if i%10 == 9 {
