@@ -100,12 +100,8 @@ func (l *Local) look(q *Query) (*Answer, error) {
 	found, done, err := l.readACL(q, st, h)
 	switch {
 	case done:
-	case q.Kind == KVGet: // nobody else has this answer
-		a, _, err := key(q.Name, st)
-		index := max(a.Meta.Index, 1)
-		a.Meta = l.meta(q)
-		a.Meta.Index = index
-		return a, err
+	case q.Kind == KVGet: // as many as there are rows, which carry their JSON
+		found = key(q.Name, st)
 	case h != nil && (q.Kind == QueryList || q.Kind == QueryGet):
 		found, err = l.readQueries(q, st, h)
 	default:

@@ -107,8 +107,6 @@ func evaluate(q *Query, st *store.State, may *acl.Authorizer) (*Answer, store.Ma
 		var rows []*store.Check
 		rows, m = st.ChecksInState(q.Name)
 		a = checks(byDistance(q, st, rows, nodeOfCheck), st, keep)
-	case KVGet:
-		return key(q.Name, st)
 	case KVList:
 		var rows []*store.Pair
 		rows, m = st.KVList(q.Name)
@@ -322,7 +320,7 @@ func pairs(rows ...*store.Pair) *Answer {
 }
 
 // key answers with a single key.
-func key(name string, st *store.State) (*Answer, store.Mark, error) {
+func key(name string, st *store.State) *Answer {
 	row, m := st.KVGet(name)
 	one := &struct {
 		answer Answer
@@ -333,11 +331,11 @@ func key(name string, st *store.State) (*Answer, store.Mark, error) {
 	a.body, a.Meta.Index = &one.body, m.Index
 	if row == nil {
 		a.Value, one.body.bytes = []*api.KVPair{}, []byte("[]")
-		return a, m, nil
+		return a
 	}
 	one.list[0] = &row.KVPair
 	a.Found, a.Value, one.body.bytes = true, one.list[:], row.List()
-	return a, m, nil
+	return a
 }
 
 // fold lists keys, those that go on behind sep after the prefix cut there, each once.

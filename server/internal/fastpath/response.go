@@ -18,12 +18,12 @@ const small = 16 << 10
 type Fields struct {
 	header http.Header
 	lines  []byte
-	closes bool // the connection ends with the answer
 }
 
-// NewFields writes fields out. The caller does not change h any more.
+// NewFields writes fields out: none of Connection, Content-Length and Date, which are each
+// answer's own. The caller does not change h any more.
 func NewFields(h http.Header) *Fields {
-	f := &Fields{header: h, closes: h.Get("Connection") == "close"}
+	f := &Fields{header: h}
 	for _, name := range slices.Sorted(maps.Keys(h)) {
 		for _, v := range h[name] {
 			f.lines = appendField(f.lines, name, v)
@@ -104,9 +104,7 @@ func (r *response) head() {
 		}
 	}
 	slices.Sort(r.names)
-	dated := false
 	for _, name := range r.names {
-		dated = dated || name == "Date"
 		values, own := r.header[name]
 		if !own {
 			values = r.given.header[name]
@@ -115,7 +113,7 @@ func (r *response) head() {
 			out = appendField(out, name, v)
 		}
 	}
-	if !dated {
+	if r.header["Date"] == nil {
 		out = append(append(append(out, "Date: "...), date(r.now)...), "\r\n"...)
 	}
 	r.out = append(out, "\r\n"...)
@@ -228,15 +226,7 @@ func (r *response) finish() bool {
 	if len(r.out) > 0 && !r.broken {
 		r.flush()
 	}
-	return !r.broken && r.left == 0 && !r.closes()
-}
-
-// closes tells whether the connection ends with this answer.
-func (r *response) closes() bool {
-	if v := r.header["Connection"]; len(v) > 0 {
-		return v[0] == "close"
-	}
-	return r.given != nil && r.given.closes
+	return !r.broken && r.left == 0 && r.header.Get("Connection") != "close"
 }
 
 // SetWriteDeadline is for http.ResponseController. Moving a deadline costs as much as a

@@ -202,7 +202,7 @@ func (s *Server) wrap(prefix string, verbs map[string]handler) func(http.Respons
 		if err == nil {
 			rep, err = h(r.Context(), req)
 		}
-		if err == nil && !s.direct(w, req, rep) {
+		if err == nil {
 			err = s.write(w, req, rep)
 		}
 		if err != nil {
@@ -291,65 +291,41 @@ func (s *Server) write(w http.ResponseWriter, r *request, rep *reply) error {
 		}
 		h.Set("Content-Encoding", "gzip")
 	}
+	code := rep.status
+	if code == 0 {
+		code = http.StatusOK
+	}
+	hidden := r.hidden && !r.holder.Anonymous()
+	if d, ok := w.(fastpath.Direct); ok && len(h) == 0 && len(rep.header) == 0 && !hidden && len(body) <= pieceSize {
+		head := d.Begin(code)
+		if isJSON {
+			head = append(head, "Content-Type: application/json\r\n"...)
+		}
+		if rep.answer != nil {
+			metaOf(rep.answer, rep.meta, func(name, value string) {
+				head = append(append(append(append(head, name...), ": "...), value...), "\r\n"...)
+			})
+		}
+		d.End(head, body, pieceTime)
+		return nil
+	}
 	if isJSON {
 		h["Content-Type"] = jsonType
 	}
 	if rep.answer != nil {
 		setMeta(h, rep.answer, rep.meta)
 	}
-	if r.hidden && !r.holder.Anonymous() {
+	if hidden {
 		h["X-Consul-Results-Filtered-By-Acls"] = []string{"true"}
 	}
 	for k, v := range rep.header {
 		h[k] = v
 	}
-	code := rep.status
-	if code == 0 {
-		code = http.StatusOK
-	}
 	send(w, code, body)
 	return nil
 }
 
-// direct writes a reply as write does, where that takes no header but the usual ones, and
-// reports whether it did.
-func (s *Server) direct(w http.ResponseWriter, r *request, rep *reply) bool {
-	d, ok := w.(fastpath.Direct)
-	if rep == nil {
-		rep = &reply{}
-	}
-	if !ok || rep.sent || rep.raw != nil || rep.status != 0 || rep.header != nil || s.cfg.Pretty || r.hidden || r.query.has("pretty") || len(w.Header()) > 0 {
-		return false
-	}
-	var body []byte
-	var err error
-	switch v := rep.value.(type) {
-	case nil:
-		if rep.answer != nil {
-			body, err = rep.answer.JSON()
-		}
-	case bool:
-		body = strconv.AppendBool(nil, v)
-	default:
-		return false
-	}
-	if err != nil || len(body) > pieceSize || len(body) > minGzip && acceptsGzip(r.Request) {
-		return false
-	}
-	head := d.Begin(http.StatusOK)
-	if rep.answer != nil || rep.value != nil {
-		head = append(head, "Content-Type: application/json\r\n"...)
-	}
-	if rep.answer != nil {
-		metaOf(rep.answer, rep.meta, func(name, value string) {
-			head = append(append(append(append(head, name...), ": "...), value...), "\r\n"...)
-		})
-	}
-	d.End(head, body, pieceTime)
-	return true
-}
-
-// ownFields are those that direct and fastpath write.
+// ownFields are those that write and fastpath give an answer.
 var ownFields = []string{
 	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date", "X-Consul-Effective-Consistency", "X-Consul-Index",
 	"X-Consul-Knownleader", "X-Consul-Lastcontact", "X-Consul-Query-Backend", "X-Consul-Results-Filtered-By-Acls",

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"cmp"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -53,7 +52,7 @@ func (s *Server) Apply(p Policy) {
 	for k, v := range p.Headers {
 		r.fixed.Set(k, v)
 	}
-	if !slices.ContainsFunc(slices.Collect(maps.Keys(r.fixed)), func(name string) bool { return slices.Contains(ownFields, name) }) {
+	if !slices.ContainsFunc(ownFields, func(name string) bool { return r.fixed[name] != nil }) {
 		r.given = fastpath.NewFields(r.fixed)
 	}
 	r.read, r.write = limiter(p.Requests.Read), limiter(p.Requests.Write)
