@@ -32,6 +32,9 @@ func (i Item) Append(b []byte) ([]byte, error) { return Append(b, i.Command) }
 
 // Append encodes a command as an item onto b.
 func Append(b []byte, c Command) ([]byte, error) {
+	if k, ok := c.(*KV); ok {
+		return k.appendItem(b), nil
+	}
 	err := msgpack.With(c, func(body []byte) {
 		b = slices.Grow(b, 1+binary.MaxVarintLen32+len(body))
 		b = append(b, byte(c.Op()))
@@ -49,7 +52,7 @@ func Decode(entry []byte) ([]Command, error) {
 	if len(entry) < len(Prefix) || entry[0] != Prefix[0] {
 		return nil, ErrFormat
 	}
-	var out []Command
+	out := make([]Command, 0, 16)
 	for b := entry[len(Prefix):]; len(b) > 0; {
 		c, rest, err := item(b)
 		if err != nil {
@@ -87,7 +90,11 @@ func item(b []byte) (c Command, rest []byte, err error) {
 	case OpDeregister:
 		c = &Deregister{}
 	case OpKV:
-		c = &KV{}
+		k := &KV{}
+		if k.read(body) {
+			return k, rest, nil
+		}
+		c = &KV{} // it has what read does not know
 	case OpReap:
 		c = &Reap{}
 	case OpQuery:

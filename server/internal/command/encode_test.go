@@ -1,6 +1,8 @@
 package command
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -9,8 +11,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/rollcall/rollcall/internal/api"
+	"github.com/rollcall/rollcall/server/internal/msgpack"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -130,4 +134,54 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("Decode of what was encoded: %v", err)
 		}
 	})
+}
+
+// What is spelled out for writes of keys is what msgpack makes of them, and is read as msgpack
+// reads it; what it does not know is left to msgpack.
+func TestKeyBytes(t *testing.T) {
+	t.Parallel()
+	number := rapid.OneOf(rapid.Uint64(), rapid.Uint64Range(0, 300), rapid.SampledFrom([]uint64{127, 128, 1 << 16, 1<<16 - 1, 1 << 32, 1<<32 - 1}))
+	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{
+		"", strings.Repeat("x", 31), strings.Repeat("x", 32), strings.Repeat("x", 255), strings.Repeat("x", 256), strings.Repeat("x", 1<<16), "\xff\x00"}))
+	rapid.Check(t, func(t *rapid.T) {
+		k := &KV{Verb: Verb(rapid.Uint8().Draw(t, "verb")), Pair: api.KVPair{
+			Key: text.Draw(t, "key"), Session: text.Draw(t, "session"), Flags: number.Draw(t, "flags"), LockIndex: number.Draw(t, "lock"),
+			CreateIndex: number.Draw(t, "create"), ModifyIndex: number.Draw(t, "modify"),
+		}}
+		if rapid.Bool().Draw(t, "has value") {
+			k.Pair.Value = []byte(text.Draw(t, "value"))
+		}
+		body, err := msgpack.Encode(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		item, err := Append([]byte{9}, k)
+		if want := append(binary.AppendUvarint([]byte{9, byte(OpKV)}, uint64(len(body))), body...); err != nil || !bytes.Equal(item, want) {
+			t.Fatalf("%x, %v, msgpack makes %x", item, err, want)
+		}
+		var read, want KV
+		if err := msgpack.Decode(body, &want); err != nil || !read.read(body) {
+			t.Fatalf("not read: %v", err)
+		}
+		if d := cmp.Diff(read, want); d != "" {
+			t.Errorf("got (-), msgpack reads (+):\n%s", d)
+		}
+		clear(body)
+		if d := cmp.Diff(read, want); d != "" {
+			t.Errorf("it kept a part of what it was read from: %s", d)
+		}
+	})
+	newer := struct {
+		Verb, More int
+		Pair       struct{ Key, More string }
+	}{Verb: 1}
+	newer.Pair.Key = "k"
+	body, err := msgpack.Encode(newer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := DecodeOne(append([]byte{byte(OpKV), byte(len(body))}, body...))
+	if d := cmp.Diff(got, Command(&KV{Verb: Set, Pair: api.KVPair{Key: "k"}})); err != nil || d != "" {
+		t.Errorf("of a newer version: %v %s", err, d)
+	}
 }

@@ -56,6 +56,8 @@ type pump struct {
 	disk    *watchdog                           // may be nil
 	wake    chan struct{}                       // 1: something waits
 	landed  chan struct{}                       // 1: a group was answered
+	used    sync.Pool                           // requests
+	behind  map[string]int                      // empty but for take, which run alone calls
 
 	mu       sync.Mutex
 	queue    []*request // guarded by mu; in order of arrival
@@ -63,13 +65,40 @@ type pump struct {
 	closed   bool       // guarded by mu
 }
 
-// request is an item on its way.
+// request is an item on its way. One that was answered is used again.
 type request struct {
 	keys      []string
 	exclusive bool
 	data      []byte
 	stage     atomic.Int32
 	done      chan answer // 1, so that nobody waits for a caller that left
+}
+
+// maxKept is up to what size the bytes of a request are used again.
+const maxKept = 4 << 10
+
+// newRequest encodes item.
+func (p *pump) newRequest(item Item) (*request, error) {
+	r, _ := p.used.Get().(*request)
+	if r == nil {
+		r = &request{done: make(chan answer, 1)}
+	}
+	data, err := item.Append(r.data[:0])
+	if err != nil {
+		return nil, fmt.Errorf("encode item: %w", err)
+	}
+	r.keys, r.exclusive, r.data = item.Keys(), item.Exclusive(), data
+	r.stage.Store(waiting)
+	return r, nil
+}
+
+// release gives up a request that has got its answer: nobody else has it any more.
+func (p *pump) release(r *request) {
+	if cap(r.data) > maxKept {
+		r.data = nil
+	}
+	r.keys = nil
+	p.used.Put(r)
 }
 
 // The stages of a request. Whoever moves it on from waiting decides its fate.
@@ -90,17 +119,17 @@ func newPump(prefix []byte, propose func([]byte) raft.ApplyFuture) *pump {
 		propose: propose,
 		wake:    make(chan struct{}, 1),
 		landed:  make(chan struct{}, 1),
+		behind:  map[string]int{},
 	}
 }
 
 // apply queues item and waits for its answer. Encoding is done here, on the caller's
 // time, so that the pump only copies bytes.
 func (p *pump) apply(ctx context.Context, item Item) (any, error) {
-	data, err := item.Append(nil)
+	req, err := p.newRequest(item)
 	if err != nil {
-		return nil, fmt.Errorf("encode item: %w", err)
+		return nil, err
 	}
-	req := &request{keys: item.Keys(), exclusive: item.Exclusive(), data: data, done: make(chan answer, 1)}
 	if !p.push(req) {
 		return nil, ErrClosed
 	}
@@ -111,6 +140,7 @@ func (p *pump) apply(ctx context.Context, item Item) (any, error) {
 	var why error // to give up, where the write certainly did not happen
 	select {
 	case a := <-req.done:
+		p.release(req)
 		return a.value, a.err
 	case <-ctx.Done():
 		why = context.Cause(ctx)
@@ -231,10 +261,11 @@ func (p *pump) fly(more int) int {
 func (p *pump) take() (group [][]*request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	clear(p.behind)
 	var (
 		items, size int
-		first       int                    // the first entry that is open: behind the last exclusive item
-		behind      = make(map[string]int) // by key, the entry behind the last item that has it
+		first       int        // the first entry that is open: behind the last exclusive item
+		behind      = p.behind // by key, the entry behind the last item that has it
 		kept        = p.queue[:0]
 		next        int
 	)

@@ -49,15 +49,15 @@ func (r *fakeRaft) Apply(_ context.Context, item consensus.Item) (any, error) {
 	switch c := item.(command.Item).Command.(type) {
 	case *command.Register:
 		if err := tx.Register(&c.Registration); err != nil {
-			return command.Result{Index: r.index, Err: api.AsError(err)}, nil
+			return &command.Result{Index: r.index, Err: api.AsError(err)}, nil
 		}
 	case *command.Places:
 		tx.SetPlaces(c.Entries)
 	case *command.CreateSession:
 		if err := tx.CreateSession(&c.Session); err != nil {
-			return command.Result{Index: r.index, Err: api.AsError(err)}, nil
+			return &command.Result{Index: r.index, Err: api.AsError(err)}, nil
 		}
-		return command.Result{Index: r.index, OK: true, ID: c.ID}, nil
+		return &command.Result{Index: r.index, OK: true, ID: c.ID}, nil
 	case *command.EndSession:
 		tx.EndSession(c.ID, c.Reason)
 	case *command.KV:
@@ -67,7 +67,7 @@ func (r *fakeRaft) Apply(_ context.Context, item consensus.Item) (any, error) {
 			tx.KVSet(&c.Pair)
 		}
 	}
-	return command.Result{Index: r.index, OK: true}, nil
+	return &command.Result{Index: r.index, OK: true}, nil
 }
 
 func (r *fakeRaft) set(f func()) {

@@ -242,14 +242,14 @@ func (l *Local) apply(ctx context.Context, c command.Command) (*command.Result, 
 	if err != nil {
 		return nil, notLeader(ctx, err)
 	}
-	r, ok := v.(command.Result)
+	r, ok := v.(*command.Result)
 	if !ok {
 		return nil, api.Errorf(api.Internal, "state machine answered with a %T", v)
 	}
 	if r.Err != nil {
 		return nil, r.Err
 	}
-	return &r, nil
+	return r, nil
 }
 
 // notLeader turns the consensus's way of saying so into the one that atLeader and the

@@ -27,7 +27,7 @@ func New(s *store.Store, log *slog.Logger) *FSM {
 	return &FSM{store: s, log: log.With("room", "fsm")}
 }
 
-// Apply carries out an entry. It answers each of its commands with a command.Result, in
+// Apply carries out an entry. It answers each of its commands with a *command.Result, in
 // their order. An entry that cannot be read changes nothing, on any server.
 func (f *FSM) Apply(entry *raft.Log) any {
 	cmds, err := command.Decode(entry.Data)
@@ -37,9 +37,10 @@ func (f *FSM) Apply(entry *raft.Log) any {
 	}
 	tx := f.store.Begin(entry.Index)
 	tx.SetTime(entry.AppendedAt, entry.Term)
-	answers := make([]any, len(cmds))
+	answers, results := make([]any, len(cmds)), make([]command.Result, len(cmds))
 	for i, c := range cmds {
-		answers[i] = apply(tx, c, entry.Index)
+		results[i] = apply(tx, c, entry.Index)
+		answers[i] = &results[i]
 	}
 	tx.Commit()
 	return answers

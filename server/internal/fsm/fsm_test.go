@@ -31,7 +31,7 @@ func apply1(t testing.TB, f *FSM, index uint64, cmds ...command.Command) []comma
 	}
 	out := make([]command.Result, len(list))
 	for i, v := range list {
-		out[i] = v.(command.Result)
+		out[i] = *v.(*command.Result)
 	}
 	return out
 }

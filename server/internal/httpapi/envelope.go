@@ -336,6 +336,9 @@ var jsonType = []string{"application/json"}
 
 // marshal encodes as Consul does: no HTML escapes, no newline.
 func marshal(v any) ([]byte, error) {
+	if b, ok := v.(bool); ok { // what most writes answer
+		return strconv.AppendBool(nil, b), nil
+	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)

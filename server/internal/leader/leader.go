@@ -319,7 +319,7 @@ func (l *Leader) apply(ctx context.Context, c command.Command) error {
 	if err != nil {
 		return err
 	}
-	if r, ok := v.(command.Result); ok && r.Err != nil {
+	if r, ok := v.(*command.Result); ok && r.Err != nil {
 		return r.Err
 	}
 	return nil

@@ -9,21 +9,29 @@ import (
 // KVSet writes a key; its indexes are the store's to set, its lock stays as it was. The
 // same value, flags and lock again change nothing.
 func (t *Tx) KVSet(p *api.KVPair) {
-	if cur, ok := t.st.pairs.Get(&Pair{KVPair: *p}); ok {
-		t.putPair(p, cur.LockIndex, cur.Session)
-		return
+	next := &Pair{KVPair: *p}
+	cur := t.pair(next)
+	next.LockIndex, next.Session = 0, ""
+	if cur != nil {
+		next.LockIndex, next.Session = cur.LockIndex, cur.Session
 	}
-	t.putPair(p, 0, "")
+	t.putPair(next, cur)
 }
 
-// putPair writes a key with the lock it shall have.
-func (t *Tx) putPair(p *api.KVPair, lockIndex uint64, session string) {
-	next := &Pair{KVPair: *p}
-	next.CreateIndex, next.ModifyIndex, next.LockIndex, next.Session = t.index, t.index, lockIndex, session
+// pair gives the row of a pair's key, nil if there is none. It remembers the way there, for
+// setPair.
+func (t *Tx) pair(p *Pair) *Pair {
+	cur, _ := t.st.pairs.GetHint(p, &t.path)
+	return cur
+}
+
+// putPair writes a row, with the lock that it has, in place of cur.
+func (t *Tx) putPair(next, cur *Pair) {
+	next.CreateIndex, next.ModifyIndex = t.index, t.index
 	if len(next.Value) == 0 {
 		next.Value = nil
 	}
-	if cur, ok := t.st.pairs.Get(next); ok {
+	if cur != nil {
 		next.CreateIndex = cur.CreateIndex
 		if next.Flags == cur.Flags && next.LockIndex == cur.LockIndex && next.Session == cur.Session && bytes.Equal(next.Value, cur.Value) {
 			return
@@ -34,13 +42,15 @@ func (t *Tx) putPair(p *api.KVPair, lockIndex uint64, session string) {
 
 // setPair puts a row in place of what is there.
 func (t *Tx) setPair(next *Pair) {
-	if old, ok := t.st.pairs.Set(next); ok && old.Session != "" {
+	if old, ok := t.st.pairs.SetHint(next, &t.path); ok && old.Session != "" {
 		t.st.held.Delete(old)
 	}
 	if next.Session != "" {
 		t.st.held.Set(next)
 	}
-	t.st.graves.Delete(&tombstone{key: next.Key})
+	if t.st.graves.Len() > 0 {
+		t.st.graves.Delete(&tombstone{key: next.Key})
+	}
 	t.keyChanged(next.Key)
 }
 
@@ -52,8 +62,8 @@ func (t *Tx) keyChanged(key string) {
 // KVCAS writes a key if its ModifyIndex is index, where 0 means that there is no such
 // key, and reports whether it was so.
 func (t *Tx) KVCAS(p *api.KVPair, index uint64) bool {
-	cur, ok := t.st.pairs.Get(&Pair{KVPair: *p})
-	if ok != (index != 0) || ok && cur.ModifyIndex != index {
+	cur := t.pair(&Pair{KVPair: *p})
+	if (cur != nil) != (index != 0) || cur != nil && cur.ModifyIndex != index {
 		return false
 	}
 	t.KVSet(p)

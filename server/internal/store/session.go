@@ -238,9 +238,10 @@ func (t *Tx) KVLock(p *api.KVPair) (bool, error) {
 	if t.delayed(p.Key) {
 		return false, nil
 	}
-	cur, ok := t.st.pairs.Get(&Pair{KVPair: *p})
-	next := api.KVPair{LockIndex: 1, Session: p.Session}
-	if ok {
+	next := &Pair{KVPair: *p}
+	next.LockIndex = 1
+	cur := t.pair(next)
+	if cur != nil {
 		if cur.Session != "" && cur.Session != p.Session {
 			return false, nil
 		}
@@ -250,7 +251,7 @@ func (t *Tx) KVLock(p *api.KVPair) (bool, error) {
 		}
 	}
 	t.st.delays.Delete(&delay{key: p.Key})
-	t.putPair(p, next.LockIndex, next.Session)
+	t.putPair(next, cur)
 	return true, nil
 }
 
@@ -265,11 +266,13 @@ func (t *Tx) KVUnlock(p *api.KVPair) (bool, error) {
 	if p.Session == "" {
 		return false, api.Errorf(api.Internal, "missing session")
 	}
-	cur, ok := t.st.pairs.Get(&Pair{KVPair: *p})
-	if !ok || cur.Session != p.Session {
+	next := &Pair{KVPair: *p}
+	cur := t.pair(next)
+	if cur == nil || cur.Session != p.Session {
 		return false, nil
 	}
-	t.putPair(p, cur.LockIndex, "")
+	next.LockIndex, next.Session = cur.LockIndex, ""
+	t.putPair(next, cur)
 	return true, nil
 }
 

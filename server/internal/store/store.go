@@ -16,8 +16,9 @@ import (
 // Store holds the present state. Its methods may be called concurrently.
 type Store struct {
 	root     atomic.Pointer[State]
-	writing  sync.Mutex // held from Begin to Commit or Abort
-	epoch    uint64     // guarded by writing; counts restores
+	writing  sync.Mutex         // held from Begin to Commit or Abort
+	epoch    uint64             // guarded by writing; counts restores
+	touched  map[Topic]struct{} // guarded by writing; empty between transactions
 	registry registry
 }
 
@@ -46,18 +47,33 @@ func (s *Store) Restore(st *State) {
 // end; Commit or Abort must follow.
 func (s *Store) Begin(index uint64) *Tx {
 	s.writing.Lock()
-	return &Tx{store: s, index: index, st: s.State().next(index), touched: map[Topic]struct{}{}}
+	if s.touched == nil {
+		s.touched = map[Topic]struct{}{}
+	}
+	return &Tx{store: s, index: index, st: s.State().next(index), touched: s.touched}
 }
 
 // Commit publishes the transaction's state, then wakes the watchers of what changed.
 func (t *Tx) Commit() {
 	t.store.root.Store(t.st)
 	t.store.registry.fire(t.touched)
-	t.store.writing.Unlock()
+	t.end()
 }
 
 // Abort forgets the transaction.
-func (t *Tx) Abort() { t.store.writing.Unlock() }
+func (t *Tx) Abort() { t.end() }
+
+// manyTouched is up to how many topics the map of them is used again.
+const manyTouched = 4096
+
+func (t *Tx) end() {
+	if len(t.touched) > manyTouched {
+		t.touched = nil
+	}
+	clear(t.touched)
+	t.store.touched = t.touched
+	t.store.writing.Unlock()
+}
 
 // Watch gives a watch on topics. Take it before State: then no change is missed.
 func (s *Store) Watch(topics ...Topic) *Watch { return s.registry.watch(topics) }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tidwall/btree"
+
 	"github.com/rollcall/rollcall/internal/api"
 )
 
@@ -18,7 +20,8 @@ type Tx struct {
 	ownACLs bool // the tables of ACLs are this transaction's own
 	// ownQueries and ownPlaces say so of theirs.
 	ownQueries, ownPlaces bool
-	now                   int64 // Unix nanoseconds by the log's clock; 0 if it has none
+	path                  btree.PathHint // to the key looked at last
+	now                   int64          // Unix nanoseconds by the log's clock; 0 if it has none
 }
 
 func (t *Tx) touch(topic Topic) { t.touched[topic] = struct{}{} }
