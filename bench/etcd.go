@@ -36,7 +36,7 @@ func (a *etcdAsker) Close() error {
 func (a *etcdAsker) do(i int) error {
 	// PutRequest: field 1 is the key, field 2 the value; before it the frame of gRPC
 	frame := make([]byte, 5, 160)
-	for field, text := range []string{"k/" + a.worker + "/" + strconv.Itoa(i%1000), value} {
+	for field, text := range []string{"k/" + a.worker + "/" + strconv.Itoa(i%1000), string(appendValue(nil))} {
 		frame = append(frame, byte(field+1)<<3|2)
 		frame = binary.AppendUvarint(frame, uint64(len(text)))
 		frame = append(frame, text...)

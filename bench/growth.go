@@ -33,7 +33,7 @@ func (s *suite) growth() error {
 				var ops bytes.Buffer
 				for k := range each {
 					if n := from + i*each + k; n < to {
-						fmt.Fprintf(&ops, `,{"KV":{"Verb":"set","Key":%q,"Value":%q}}`, key(n), base64.StdEncoding.EncodeToString([]byte(value)))
+						fmt.Fprintf(&ops, `,{"KV":{"Verb":"set","Key":%q,"Value":%q}}`, key(n), base64.StdEncoding.EncodeToString(appendValue(nil)))
 					}
 				}
 				ops.WriteByte(']')

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,15 +21,21 @@ import (
 )
 
 // The names under which this program starts itself as what the machine can do at all: a
-// server of one file written with net/http; one that sends packets back; and one that knows
-// nothing of HTTP but where a request ends, and has one answer.
+// server of one file written with net/http; one that sends packets back; one that knows
+// nothing of HTTP but where a request ends, and has one answer; and one that knows as little
+// and answers when Raft's log has the request's body.
 const (
 	static = "serve-static"
 	echo   = "serve-echo"
 	answer = "serve-answer"
+	logged = "serve-log"
 )
 
-// serve is the child's half. It prints its address.
+// children are those that this program is when it is started by their names.
+var children = []string{static, echo, answer, logged}
+
+// serve is the child's half. It prints its address. file holds the answer's body, or is the
+// folder of the log.
 func serve(kind, file string) error {
 	if kind == echo {
 		c, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -47,11 +54,14 @@ func serve(kind, file string) error {
 			}
 		}
 	}
-	body, err := os.ReadFile(file)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if kind == logged {
+		return serveLog(l, file)
+	}
+	body, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
@@ -86,33 +96,72 @@ func serveAnswer(l net.Listener, answer []byte) error {
 		}
 		group.Wait()
 	}
+	return serveEach(l, func(c net.Conn) func(request, _ []byte) error {
+		return func(request, _ []byte) error {
+			switch {
+			case bytes.HasPrefix(request, []byte("PUT")):
+				wake()
+			case bytes.Contains(request, []byte("index=")):
+				mu.Lock()
+				held = append(held, c)
+				mu.Unlock()
+				return nil
+			}
+			_, err := c.Write(answer)
+			return err
+		}
+	})
+}
+
+// serveLog answers each request of l when its body is in a log of Raft's in a folder.
+func serveLog(l net.Listener, dir string) error {
+	log, err := startRaft(dir)
+	if err != nil {
+		return err
+	}
+	fmt.Println(l.Addr())
+	done := []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\ntrue")
+	return serveEach(l, func(c net.Conn) func(_, body []byte) error {
+		out := make(chan error, 1)
+		return func(_, body []byte) error {
+			log.items <- item{body, out}
+			err := <-out
+			if err == nil {
+				_, err = c.Write(done)
+			}
+			return err
+		}
+	})
+}
+
+// serveEach calls what is made for each connection of l for each of its requests, until it errs.
+func serveEach(l net.Listener, newConn func(net.Conn) func(request, body []byte) error) error {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return err
 		}
+		take := newConn(c)
 		go func() {
+			defer c.Close()
 			buf := make([]byte, 4<<10)
 			for have := 0; ; {
 				n, err := c.Read(buf[have:])
 				if err != nil {
 					return
 				}
-				if have += n; !bytes.Contains(buf[:have], []byte("\r\n\r\n")) && have < len(buf) {
+				have += n
+				head, body, whole := bytes.Cut(buf[:have], []byte("\r\n\r\n"))
+				if _, size, ok := bytes.Cut(head, []byte("Content-Length: ")); whole && ok {
+					size, _, _ = bytes.Cut(size, []byte("\r"))
+					n, err := strconv.Atoi(string(size))
+					whole = err == nil && len(body) >= n
+				}
+				if !whole {
 					continue
 				}
-				request := buf[:have]
 				have = 0
-				switch {
-				case bytes.HasPrefix(request, []byte("PUT")):
-					wake()
-				case bytes.Contains(request, []byte("index=")):
-					mu.Lock()
-					held = append(held, c)
-					mu.Unlock()
-					continue
-				}
-				if _, err := c.Write(answer); err != nil {
+				if take(head, body) != nil {
 					return
 				}
 			}
@@ -153,14 +202,14 @@ func (s *suite) child(kind, file string) (*peer, func(), error) {
 func (s *suite) limits() error {
 	health := &scenario{Name: "limit-health", What: "`health/service/X?passing` of 1,000 instances beside a server of one file of as many bytes, written with net/http", Unit: "/s", Only: []string{ours, static}}
 	packets := &scenario{Name: "limit-dns", What: "DNS A of 10 instances beside a server that sends packets back", Unit: "/s", Only: []string{ours, echo}}
-	puts := &scenario{Name: "limit-put", What: "KV put of 100 bytes, 64 connections, beside Raft's log alone, in this process, 64 writers sharing entries", Unit: "/s", Only: []string{ours, alone}}
+	puts := &scenario{Name: "limit-put", What: "KV put of 100 bytes, 64 connections, beside Raft's log alone, in this process, 64 writers sharing entries; and beside a server that only hands what it is sent to such a log", Unit: "/s", Only: []string{ours, alone, logged}}
 	gets := &scenario{Name: "limit-get", What: "KV get of 100 bytes, 64 connections, beside a server that sends the same bytes for whatever is asked", Unit: "/s", Only: []string{ours, consul, answer}}
 	wakes := &scenario{Name: "limit-watchers", What: "5,000 blocked watchers on one service, one change, beside a server that sends as many bytes to as many connections", Unit: "ms", Less: true,
 		Only: []string{ours, consul, answer}, run: s.watchers}
 	if !s.wants(health.Name, packets.Name, puts.Name, gets.Name, wakes.Name) {
 		return nil
 	}
-	s.compare = append(s.compare, static, echo, answer, alone)
+	s.compare = append(s.compare, static, echo, answer, alone, logged)
 	p, err := s.launch(ours, "-server", "-bootstrap-expect=1")
 	if err != nil {
 		return err
@@ -219,11 +268,17 @@ func (s *suite) limits() error {
 	if err := s.measure(packets, running); err != nil || !s.wants(puts.Name) {
 		return err
 	}
-	log, err := startRaft(s.scratch)
+	log, err := startRaft(filepath.Join(s.scratch, alone))
 	if err != nil {
 		return err
 	}
 	running[alone] = &peer{name: alone}
+	bare, end, err := s.child(logged, filepath.Join(s.scratch, logged))
+	if err != nil {
+		return errors.Join(err, log.Close())
+	}
+	defer end()
+	running[logged] = bare
 	puts.run = func(p *peer, _ int) (sample, error) {
 		if p.name == alone {
 			return work(p, 64, s.during, log.writers)

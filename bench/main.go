@@ -9,11 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"time"
 )
 
 func main() {
-	if len(os.Args) == 3 && (os.Args[1] == static || os.Args[1] == echo || os.Args[1] == answer) {
+	if len(os.Args) == 3 && slices.Contains(children, os.Args[1]) {
 		fail(serve(os.Args[1], os.Args[2]))
 	}
 	bin := flag.String("rollcall", "bin/rollcall", "our binary")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -42,7 +41,6 @@ func (nothing) Restore(r io.ReadCloser) error       { return r.Close() }
 
 // startRaft begins a log in a folder and waits until it leads.
 func startRaft(dir string) (*raftAlone, error) {
-	dir = filepath.Join(dir, alone)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -115,7 +113,7 @@ func (a *raftAlone) writers(w int) (asker, error) {
 }
 
 func (w *writer) do(int) error {
-	w.log.items <- item{append(w.name[:len(w.name):len(w.name)], value...), w.out}
+	w.log.items <- item{appendValue(w.name[:len(w.name):len(w.name)]), w.out}
 	return <-w.out
 }
 

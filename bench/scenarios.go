@@ -45,11 +45,18 @@ func (s *suite) starts() error {
 	return nil
 }
 
-var value = strings.Repeat("v", 100)
+// appendValue appends 100 bytes, never the same: to write the same again changes nothing.
+func appendValue(b []byte) []byte {
+	b = strconv.AppendInt(b, time.Now().UnixNano(), 10) // 19 digits
+	return append(b, filler...)
+}
 
-// put appends the request that writes a key of 100 bytes.
+var filler = strings.Repeat("v", 81)
+
+// putKey appends the request that writes a key of 100 bytes.
 func putKey(b []byte, worker, i int) []byte {
-	return appendRequest(b, "PUT", "/v1/kv/k/"+strconv.Itoa(worker)+"/"+strconv.Itoa(i%1000), []byte(value))
+	var value [100]byte
+	return appendRequest(b, "PUT", "/v1/kv/k/"+strconv.Itoa(worker)+"/"+strconv.Itoa(i%1000), appendValue(value[:0]))
 }
 
 // getKey appends the request that reads a key which putKey has written.
