@@ -90,7 +90,7 @@ func (e *engine) web(service string, args ...string) string {
 	return e.run(webTag, service, args...)
 }
 
-// run does so with an image.
+// run does so with an image, behind which may stand the arguments of its program.
 func (e *engine) run(image, service string, args ...string) string {
 	e.t.Helper()
 	publish := "127.0.0.1::8080"
@@ -99,7 +99,7 @@ func (e *engine) run(image, service string, args ...string) string {
 	}
 	run := append([]string{"run", "-d", "-p", publish, "--label", labelled + "=" + e.t.Name(),
 		"--label", "SERVICE_NAME=" + service}, args...)
-	id := e.docker(append(run, image)...)
+	id := e.docker(append(run, strings.Fields(image)...)...)
 	e.t.Cleanup(func() { e.remove(id) })
 	return id
 }

@@ -157,6 +157,22 @@ func load(t testing.TB, rate int, ask func() (code int, instance string, err err
 	}
 }
 
+// A container that listens some time after it was started has its traffic as soon as it
+// does, whatever its check's interval, and none before.
+func TestSlowStart(t *testing.T) {
+	t.Parallel()
+	h := startHouse(t, nil)
+	check := []string{"--label", "SERVICE_CHECK_HTTP=/health", "--label", "SERVICE_CHECK_INTERVAL=1h"}
+	one := h.engine.web("slow", check...)
+	eventually(t, soon, "the first container is served", h.wantServed("slow", one))
+	stop := h.load("slow", 50)
+	two := h.engine.run(webTag+" -start 1s", "slow", check...)
+	eventually(t, soon, "the second one too", h.wantServed("slow", one, two))
+	if total, failures := stop(); len(failures) > 0 {
+		t.Errorf("%d of %d requests failed: %v", len(failures), total, failures)
+	}
+}
+
 func TestContainerToNginx(t *testing.T) {
 	t.Parallel()
 	h := startHouse(t, nil)

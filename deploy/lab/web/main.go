@@ -2,7 +2,7 @@
 // answered, and that serves on for a while after SIGTERM or SIGQUIT, as a draining app
 // does. SIGHUP is taken for a wish to reload, and changes nothing.
 //
-//	web [-listen :8080] [-drain 2s]   serve
+//	web [-listen :8080] [-drain 2s] [-start 1s]   serve
 //	web -probe                        exit 0 if it is well: for HEALTHCHECK
 //	web -ill true|false               make it ill, or well again
 package main
@@ -22,6 +22,7 @@ import (
 func main() {
 	listen := flag.String("listen", ":8080", "address to serve on")
 	drain := flag.Duration("drain", 2*time.Second, "how long to serve on after SIGTERM")
+	start := flag.Duration("start", 0, "how long it takes until it listens")
 	probe := flag.Bool("probe", false, "ask the server in this container whether it is well")
 	ill := flag.String("ill", "", "true or false: make the server in this container ill, or well again")
 	flag.Parse()
@@ -32,6 +33,7 @@ func main() {
 	case *ill != "":
 		err = ask(http.MethodPost, "/health?ill="+*ill)
 	default:
+		time.Sleep(*start)
 		err = serve(*listen, *drain)
 	}
 	if err != nil {

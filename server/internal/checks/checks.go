@@ -92,6 +92,8 @@ type Runner struct {
 	schedule schedule
 	aliases  map[string]map[*entry]bool // local alias checks, by the service they follow
 
+	begun time.Time // when a new check that does not pass was due last
+
 	results chan result
 	group   sync.WaitGroup
 }
@@ -102,9 +104,10 @@ type entry struct {
 	want   *Wanted
 	said   string // the status last reported
 	judge  threshold
-	probe  probe     // nil for kinds that are not repeated
-	next   time.Time // when it is due, while scheduled
-	at     int       // its place in the schedule
+	probe  probe         // nil for kinds that are not repeated
+	pause  time.Duration // before the next look, of a new check that has not answered; else 0
+	next   time.Time     // when it is due, while scheduled
+	at     int           // its place in the schedule
 	ctx    context.Context
 	cancel context.CancelFunc
 }
@@ -191,8 +194,16 @@ func (r *Runner) stop(e *entry) {
 	delete(r.entries, e.id)
 }
 
-// start begins a check. The first look is after a random part of the interval, so that
-// many checks registered at once do not look at once.
+// What has just been started does not wait an interval for its first traffic: a new check
+// that is critical is looked at soon, and after pauses that grow to its interval, until
+// something answers.
+const (
+	firstPause = 100 * time.Millisecond
+	apart      = 5 * time.Millisecond // of such checks that begin at once
+)
+
+// start begins a check. The first look at one that passes is after a random part of the
+// interval, so that many checks registered at once do not look at once.
 func (r *Runner) start(ctx context.Context, id string, want *Wanted) {
 	e := &entry{id: id, want: want, said: want.Status, judge: threshold{def: want.Def, status: want.Status}, at: unscheduled}
 	e.ctx, e.cancel = context.WithCancel(ctx)
@@ -215,7 +226,19 @@ func (r *Runner) start(ctx context.Context, id string, want *Wanted) {
 	if d := time.Duration(want.Def.Interval); d < api.MinInterval {
 		r.log.Warn("the interval of a check is too short; it is raised", "check", id, "interval", d.String(), "to", api.MinInterval.String())
 	}
-	r.schedule.put(e, time.Now().Add(rand.N(interval(want.Def))))
+	now := time.Now()
+	first := now.Add(rand.N(interval(want.Def)))
+	if want.Status == api.Critical {
+		e.pause = firstPause
+		soon := r.begun.Add(apart)
+		if soon.Before(now) {
+			soon = now
+		}
+		if soon.Before(first) {
+			first, r.begun = soon, soon
+		}
+	}
+	r.schedule.put(e, first)
 }
 
 // probe makes the probe of a kind, nil if there is none.
@@ -276,7 +299,14 @@ func (r *Runner) finish(res result) {
 	if status, settled := e.judge.take(res.status); settled {
 		r.report(e, status, res.output)
 	}
-	r.schedule.put(e, time.Now().Add(interval(e.want.Def)))
+	pause := interval(e.want.Def)
+	if e.pause > 0 && res.status == api.Critical {
+		pause = min(e.pause, pause)
+		e.pause = pause + pause/2
+	} else {
+		e.pause = 0
+	}
+	r.schedule.put(e, time.Now().Add(pause))
 }
 
 // report hands on a result, and logs what it changed.

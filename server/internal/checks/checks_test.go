@@ -321,6 +321,77 @@ func TestTimes(t *testing.T) {
 	})
 }
 
+// What has just been started is looked at until it answers, ever less often, and from then on
+// as often as its definition says; of many that begin at once, each has its turn.
+func TestFirstAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk()
+		var mu sync.Mutex
+		looks := map[string][]time.Duration{} // when, by container
+		begin := time.Now()
+		exec := execFunc(func(_ context.Context, id string) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			at := time.Since(begin)
+			looks[id] = append(looks[id], at)
+			if id == "never" || id == "slow" && at < time.Second {
+				return 2, nil
+			}
+			return 0, nil
+		})
+		defer start(t, d, Config{Docker: exec})()
+		check := func(container string, every time.Duration) *Wanted {
+			return &Wanted{Status: api.Critical, Def: &api.CheckDefinition{DockerContainerID: container, Args: []string{"true"}, Interval: api.Duration(every)}}
+		}
+		d.set("slow", check("slow", 10*time.Second))
+		d.set("never", check("never", 10*time.Second))
+		time.Sleep(time.Minute)
+		mu.Lock()
+		var passes time.Duration
+		for i, at := range looks["slow"] {
+			if at < time.Second {
+				continue
+			}
+			if passes = at; i > 7 {
+				t.Errorf("%d looks before it answered", i)
+			}
+			break
+		}
+		if looks["slow"][0] > 10*time.Millisecond || passes > 1500*time.Millisecond {
+			t.Errorf("it answers after 1 s; looked at after %s", looks["slow"])
+		}
+		if n := len(looks["slow"]); n > 14 {
+			t.Errorf("%d looks in a minute at one that answers, every 10 s", n)
+		}
+		if n := len(looks["never"]); n < 12 || n > 20 {
+			t.Errorf("%d looks in a minute at one that never answers", n)
+		}
+		last := looks["never"][len(looks["never"])-2:]
+		if last[1]-last[0] < 10*time.Second {
+			t.Errorf("at last it is looked at every %s", last[1]-last[0])
+		}
+		clear(looks)
+		begin = time.Now()
+		mu.Unlock()
+		for i := range 1000 {
+			d.set(fmt.Sprint(i), check(fmt.Sprint(i), 100*time.Second))
+		}
+		time.Sleep(6 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		each := make([]int, 6) // first looks in each second
+		for id, at := range looks {
+			if id != "slow" && id != "never" {
+				each[min(at[0]/time.Second, 5)]++
+			}
+		}
+		if slices.Max(each) > 250 || slices.Min(each[:4]) < 150 {
+			t.Errorf("of a thousand that begin at once, so many are looked at first in each second: %v", each)
+		}
+	})
+}
+
 // What may not run here is critical and says why.
 func TestRefused(t *testing.T) {
 	t.Parallel()
