@@ -1,5 +1,10 @@
 package api
 
+import (
+	"cmp"
+	"encoding/json"
+)
+
 // The verbs of a transaction's operations on keys. Those of nodes, services and checks
 // are get, set, cas, delete and delete-cas; that of sessions is delete.
 const (
@@ -54,6 +59,30 @@ type TxnService struct {
 type TxnCheck struct {
 	Verb  string
 	Check Check
+}
+
+// UnmarshalJSON implements json.Unmarshaler. The times of a check's definition may be called as
+// Consul's Go client calls them inside, and count then.
+func (t *TxnCheck) UnmarshalJSON(b []byte) error {
+	type plain TxnCheck
+	if err := json.Unmarshal(b, (*plain)(t)); err != nil {
+		return err
+	}
+	var inside struct {
+		Check struct {
+			Definition struct {
+				IntervalDuration, TimeoutDuration, DeregisterCriticalServiceAfterDuration Duration
+			}
+		}
+	}
+	if err := json.Unmarshal(b, &inside); err != nil {
+		return err
+	}
+	from, to := &inside.Check.Definition, &t.Check.Definition
+	to.Interval = cmp.Or(from.IntervalDuration, to.Interval)
+	to.Timeout = cmp.Or(from.TimeoutDuration, to.Timeout)
+	to.DeregisterCriticalServiceAfter = cmp.Or(from.DeregisterCriticalServiceAfterDuration, to.DeregisterCriticalServiceAfter)
+	return nil
 }
 
 // TxnSession is an operation on a session.

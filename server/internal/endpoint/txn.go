@@ -31,7 +31,8 @@ func checkOp(o *api.TxnOp, dc string) error {
 		n := &o.Node.Node
 		n.Datacenter = dc
 		if o.Node.Verb == api.TxnSet || o.Node.Verb == api.TxnCAS {
-			r := api.Registration{Node: n.Node, Address: n.Address, NodeMeta: n.Meta}
+			// other than a registration's, its address may be empty
+			r := api.Registration{Node: n.Node, SkipNodeUpdate: true, NodeMeta: n.Meta}
 			return registration(&r, dc)
 		}
 		if n.Node == "" && n.ID == "" {
