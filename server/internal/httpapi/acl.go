@@ -195,7 +195,7 @@ func aclDelete(what string, list func(*command.ACLDelete) *[]string) handler {
 func (r *request) aclID(mode command.Mode, what string, id *string) error {
 	if mode == command.Create {
 		if *id != "" {
-			return api.Errorf(api.Internal, "cannot specify the ID when creating a new %s", strings.ToLower(what))
+			return api.Errorf(api.Invalid, "Bad request: Cannot specify the ID when creating a new %s", strings.ToLower(what))
 		}
 		t := api.Token{}
 		endpoint.NewToken(&t)

@@ -235,15 +235,15 @@ func aclLegacyDestroy(ctx context.Context, r *request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	if secret == anonymousSecret {
+		return nil, api.Errorf(api.Forbidden, "Permission denied: Cannot delete anonymous token")
+	}
 	cur, err := r.bySecret(ctx, secret)
 	if err != nil {
 		return nil, err
 	}
 	c := &command.ACLDelete{} // also where there is none: who may not delete is told so
-	switch {
-	case secret == anonymousSecret:
-		c.Tokens = []string{acl.AnonymousID}
-	case cur != nil:
+	if cur != nil {
 		c.Tokens = []string{cur.AccessorID}
 	}
 	if err := r.aclWrite(ctx, c); err != nil {
