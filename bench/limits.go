@@ -157,7 +157,7 @@ func serveEach(l net.Listener, newConn func(net.Conn) func(request, body []byte)
 					n, err := strconv.Atoi(string(size))
 					whole = err == nil && len(body) >= n
 				}
-				if !whole {
+				if !whole && have < len(buf) {
 					continue
 				}
 				have = 0

@@ -91,8 +91,7 @@ type Runner struct {
 	entries  map[string]*entry
 	schedule schedule
 	aliases  map[string]map[*entry]bool // local alias checks, by the service they follow
-
-	begun time.Time // when a new check that does not pass was due last
+	begun    time.Time                  // when a new check that is critical was due last
 
 	results chan result
 	group   sync.WaitGroup
