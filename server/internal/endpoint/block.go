@@ -44,11 +44,16 @@ func (l *Local) block(ctx context.Context, q *Query, lost <-chan struct{}) (*Ans
 			blocking.Dec()
 		}
 	}()
-	var over bool
+	var over, woken bool
 	for {
+		if woken { // thousands may be, and most need no other watch
+			if a, err := l.look(q); err != nil || over || a.Meta.Index > q.MinIndex {
+				return a, err
+			}
+		}
 		watch := l.cfg.Store.Watch(topics(q)...)
 		a, err := l.look(q)
-		if err != nil || over || a.Meta.Index > q.MinIndex {
+		if err != nil || a.Meta.Index > q.MinIndex {
 			watch.Stop()
 			return a, err
 		}
@@ -73,6 +78,7 @@ func (l *Local) block(ctx context.Context, q *Query, lost <-chan struct{}) (*Ans
 			return nil, context.Cause(ctx)
 		}
 		watch.Stop()
+		woken = true
 	}
 }
 

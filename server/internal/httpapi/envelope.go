@@ -424,7 +424,11 @@ func (r *request) decode(v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.NewDecoder(bytes.NewReader(b)).Decode(v); err != nil {
+	err = json.Unmarshal(b, v)
+	if _, ok := err.(*json.SyntaxError); ok { // nothing is decoded yet; what comes behind a value is left alone
+		err = json.NewDecoder(bytes.NewReader(b)).Decode(v)
+	}
+	if err != nil {
 		return api.Errorf(api.Invalid, "Request decode failed: %v", err)
 	}
 	known, ok := v.(interface{ UnknownKeys(map[string]any) []string })
