@@ -46,7 +46,7 @@ func openStores(dir string, log hclog.Logger) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open snapshots in %s: %w", dir, err), release())
 	}
-	return &stores{disk, disk, snaps, release}, nil
+	return &stores{disk, disk, steady{snaps, filepath.Join(dir, "snapshots")}, release}, nil
 }
 
 // lockDir keeps a second process out of dir for as long as the file it gives is open.
