@@ -32,19 +32,15 @@ func (i Item) Append(b []byte) ([]byte, error) { return Append(b, i.Command) }
 
 // Append encodes a command as an item onto b.
 func Append(b []byte, c Command) ([]byte, error) {
+	b = append(slices.Grow(b, 256), byte(c.Op()))
+	at := len(b)
 	if k, ok := c.(*KV); ok {
-		return k.appendItem(b), nil
+		b = k.append(b)
+	} else if err := msgpack.With(c, func(body []byte) { b = append(b, body...) }); err != nil {
+		return b[:at-1], fmt.Errorf("encode command %d: %w", c.Op(), err)
 	}
-	err := msgpack.With(c, func(body []byte) {
-		b = slices.Grow(b, 1+binary.MaxVarintLen32+len(body))
-		b = append(b, byte(c.Op()))
-		b = binary.AppendUvarint(b, uint64(len(body)))
-		b = append(b, body...)
-	})
-	if err != nil {
-		return b, fmt.Errorf("encode command %d: %w", c.Op(), err)
-	}
-	return b, nil
+	var size [binary.MaxVarintLen64]byte
+	return slices.Insert(b, at, size[:binary.PutUvarint(size[:], uint64(len(b)-at))]...), nil
 }
 
 // Decode reads a whole entry.

@@ -1,25 +1,13 @@
 package command
 
 import (
-	"encoding/binary"
 	"errors"
-	"slices"
 
 	"github.com/tinylib/msgp/msgp"
 )
 
 // Writes of keys are most of what many logs hold, so their encoding is spelled out: the same
 // bytes that msgpack makes of the struct, as TestKeyBytes finds, without reflection.
-
-// appendItem encodes k as an item onto b.
-func (k *KV) appendItem(b []byte) []byte {
-	b = slices.Grow(b, 128+len(k.Pair.Key)+len(k.Pair.Session)+len(k.Pair.Value))
-	b = append(b, byte(OpKV))
-	at := len(b)
-	b = k.append(b)
-	var size [binary.MaxVarintLen64]byte
-	return slices.Insert(b, at, size[:binary.PutUvarint(size[:], uint64(len(b)-at))]...)
-}
 
 // append encodes k onto b.
 func (k *KV) append(b []byte) []byte {
@@ -50,8 +38,8 @@ func (k *KV) append(b []byte) []byte {
 // read takes k from what append makes. False is for all else, as a field of a newer version:
 // that is for msgpack.
 func (k *KV) read(b []byte) bool {
-	rest, err := fields(b, func(name string, b []byte) (rest []byte, err error) {
-		switch name {
+	rest, err := fields(b, func(name, b []byte) (rest []byte, err error) {
+		switch string(name) {
 		case "Pair":
 			return fields(b, k.field)
 		case "Verb":
@@ -69,9 +57,9 @@ func (k *KV) read(b []byte) bool {
 var errField = errors.New("unknown field")
 
 // field reads a field of the pair.
-func (k *KV) field(name string, b []byte) (rest []byte, err error) {
+func (k *KV) field(name, b []byte) (rest []byte, err error) {
 	p := &k.Pair
-	switch name {
+	switch string(name) {
 	case "CreateIndex":
 		p.CreateIndex, rest, err = msgp.ReadUint64Bytes(b)
 	case "Flags":
@@ -96,13 +84,13 @@ func (k *KV) field(name string, b []byte) (rest []byte, err error) {
 }
 
 // fields reads a map: value is called with each name and what follows it, and gives what
-// comes after the value. The name is only its until it returns.
-func fields(b []byte, value func(name string, b []byte) ([]byte, error)) ([]byte, error) {
+// comes after the value.
+func fields(b []byte, value func(name, b []byte) ([]byte, error)) ([]byte, error) {
 	n, b, err := msgp.ReadMapHeaderBytes(b)
 	for ; n > 0 && err == nil; n-- {
 		var name []byte
 		if name, b, err = msgp.ReadMapKeyZC(b); err == nil {
-			b, err = value(msgp.UnsafeString(name), b)
+			b, err = value(name, b)
 		}
 	}
 	return b, err

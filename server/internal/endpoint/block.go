@@ -38,24 +38,25 @@ func (l *Local) block(ctx context.Context, q *Query, lost <-chan struct{}) (*Ans
 	}
 	timer := time.NewTimer(l.patience(q))
 	defer timer.Stop()
+	watch := l.cfg.Store.Watch(topics(q)...)
 	blocks := false
 	defer func() {
 		if blocks {
 			blocking.Dec()
 		}
-	}()
-	var over, woken bool
-	for {
-		if woken { // thousands may be, and most need no other watch
-			if a, err := l.look(q); err != nil || over || a.Meta.Index > q.MinIndex {
-				return a, err
-			}
-		}
-		watch := l.cfg.Store.Watch(topics(q)...)
-		a, err := l.look(q)
-		if err != nil || a.Meta.Index > q.MinIndex {
+		if watch != nil {
 			watch.Stop()
+		}
+	}()
+	var over bool
+	for {
+		a, err := l.look(q)
+		if err != nil || over || a.Meta.Index > q.MinIndex {
 			return a, err
+		}
+		if watch == nil { // woken for less: only now, for most who are woken need no other
+			watch = l.cfg.Store.Watch(topics(q)...)
+			continue
 		}
 		if !blocks {
 			blocks = true
@@ -64,21 +65,17 @@ func (l *Local) block(ctx context.Context, q *Query, lost <-chan struct{}) (*Ans
 		select {
 		case <-watch.C:
 			over = watch.Restored()
+			watch = nil
 		case <-timer.C:
 			over = true
 		case <-lost:
-			watch.Stop()
 			if !l.cfg.Raft.IsLeader() {
 				return nil, api.ErrNotLeader
 			}
 			lost = l.cfg.Raft.Watch()
-			continue
 		case <-ctx.Done():
-			watch.Stop()
 			return nil, context.Cause(ctx)
 		}
-		watch.Stop()
-		woken = true
 	}
 }
 

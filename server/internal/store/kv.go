@@ -10,7 +10,11 @@ import (
 // same value, flags and lock again change nothing.
 func (t *Tx) KVSet(p *api.KVPair) {
 	next := &Pair{KVPair: *p}
-	cur := t.pair(next)
+	t.putValue(next, t.pair(next))
+}
+
+// putValue writes a row in place of cur, with the lock that cur has.
+func (t *Tx) putValue(next, cur *Pair) {
 	next.LockIndex, next.Session = 0, ""
 	if cur != nil {
 		next.LockIndex, next.Session = cur.LockIndex, cur.Session
@@ -62,11 +66,12 @@ func (t *Tx) keyChanged(key string) {
 // KVCAS writes a key if its ModifyIndex is index, where 0 means that there is no such
 // key, and reports whether it was so.
 func (t *Tx) KVCAS(p *api.KVPair, index uint64) bool {
-	cur := t.pair(&Pair{KVPair: *p})
+	next := &Pair{KVPair: *p}
+	cur := t.pair(next)
 	if (cur != nil) != (index != 0) || cur != nil && cur.ModifyIndex != index {
 		return false
 	}
-	t.KVSet(p)
+	t.putValue(next, cur)
 	return true
 }
 

@@ -24,7 +24,7 @@ type Store struct {
 
 // New makes an empty store.
 func New() *Store {
-	s := &Store{}
+	s := &Store{touched: map[Topic]struct{}{}}
 	s.root.Store(newState())
 	s.registry.init()
 	return s
@@ -47,9 +47,6 @@ func (s *Store) Restore(st *State) {
 // end; Commit or Abort must follow.
 func (s *Store) Begin(index uint64) *Tx {
 	s.writing.Lock()
-	if s.touched == nil {
-		s.touched = map[Topic]struct{}{}
-	}
 	return &Tx{store: s, index: index, st: s.State().next(index), touched: s.touched}
 }
 
@@ -68,7 +65,7 @@ const manyTouched = 4096
 
 func (t *Tx) end() {
 	if len(t.touched) > manyTouched {
-		t.touched = nil
+		t.touched = map[Topic]struct{}{}
 	}
 	clear(t.touched)
 	t.store.touched = t.touched
